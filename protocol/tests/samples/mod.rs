@@ -1,0 +1,175 @@
+//! One record of every type, with every optional part once present and once absent, and its bytes written by hand.
+
+use chronicle_protocol::{
+    BookDelta, BookSnapshot, Gap, GapCause, Head, Level, Opaque, OpaqueReason, OrderType, Quote, Record, Scale,
+    SnapshotSource, Trade,
+};
+
+/// A record, and the bytes that another implementation must give for it: hex, blanks for the eye.
+pub(crate) type Sample = (&'static str, Record<'static>, &'static str);
+
+const TIMES: Head = Head {
+    exchange_ns: 0x0102_0304_0506_0708,
+    ingest_ns: 0x1112_1314_1516_1718,
+    transact_ns: 0x2122_2324_2526_2728,
+    price: Scale { exp: 0, trimmed: false },
+    qty: Scale { exp: 0, trimmed: false },
+};
+
+const BIDS: [Level; 2] = [Level::new(6_183_763_000_000, 0), Level::new(-1, 5)];
+const ASKS: [Level; 1] = [Level::new(i64::MAX, i64::MIN)];
+
+pub(crate) fn samples() -> Vec<Sample> {
+    let spot = Head { transact_ns: 0, price: Scale::fixed(8), qty: Scale::fixed(8), ..TIMES };
+    let futures = Head { price: Scale::fixed(1), qty: Scale::trimmed(3), ..TIMES };
+    vec![
+        (
+            "spot delta",
+            Record::BookDelta(BookDelta {
+                head: spot,
+                first_id: 50_093_239_189,
+                last_id: 50_093_239_202,
+                prev_id: None,
+                bids: &BIDS,
+                asks: &ASKS,
+                symbol: "BTCUSDT",
+            }),
+            "0807060504030201 1817161514131211 0000000000000000 f8 f8 00 07 00000000 \
+             952bcaa90b000000 a22bcaa90b000000 0000000000000000 02000000 01000000 \
+             c03affc49f050000 0000000000000000 ffffffffffffffff 0500000000000000 \
+             ffffffffffffff7f 0000000000000080 42544355534454",
+        ),
+        (
+            "futures delta, previous id zero, no levels",
+            Record::BookDelta(BookDelta {
+                head: futures,
+                first_id: 1,
+                last_id: 2,
+                prev_id: Some(0),
+                bids: &[],
+                asks: &[],
+                symbol: "\u{5e01}",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 ff fd 02 03 01000000 \
+             0100000000000000 0200000000000000 0000000000000000 00000000 00000000 e5b881",
+        ),
+        (
+            "refinery snapshot",
+            Record::BookSnapshot(BookSnapshot {
+                head: Head { price: Scale::trimmed(2), ..spot },
+                last_id: 50_093_239_218,
+                last_event_ns: 9,
+                source: SnapshotSource::Refinery,
+                opens_partition: true,
+                bids: &ASKS,
+                asks: &BIDS,
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 0000000000000000 fe f8 01 01 03000000 \
+             b22bcaa90b000000 01000000 02000000 0900000000000000 \
+             ffffffffffffff7f 0000000000000080 \
+             c03affc49f050000 0000000000000000 ffffffffffffffff 0500000000000000 42",
+        ),
+        (
+            "venue snapshot",
+            Record::BookSnapshot(BookSnapshot {
+                head: Head { exchange_ns: 0, ..spot },
+                last_id: 7,
+                last_event_ns: 0,
+                source: SnapshotSource::Venue,
+                opens_partition: false,
+                bids: &[],
+                asks: &[],
+                symbol: "B",
+            }),
+            "0000000000000000 1817161514131211 0000000000000000 f8 f8 00 01 00000000 \
+             0700000000000000 00000000 00000000 0000000000000000 42",
+        ),
+        (
+            "spot trade",
+            Record::Trade(Trade {
+                head: spot,
+                trade_id: 1_520_538_925,
+                price: 268_380_000_000,
+                qty: 200_000,
+                buyer_is_maker: true,
+                order_type: None,
+                legacy_m: Some(true),
+                symbol: "ETHUSDT",
+            }),
+            "0807060504030201 1817161514131211 0000000000000000 f8 f8 00 07 31000000 \
+             2d95a15a00000000 00cfb17c3e000000 400d030000000000 45544855534454",
+        ),
+        (
+            "futures trade",
+            Record::Trade(Trade {
+                head: futures,
+                trade_id: 3,
+                price: -4,
+                qty: 5,
+                buyer_is_maker: false,
+                order_type: Some(OrderType::Na),
+                legacy_m: Some(false),
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 ff fd 02 01 16000000 \
+             0300000000000000 fcffffffffffffff 0500000000000000 42",
+        ),
+        (
+            "quote",
+            Record::Quote(Quote {
+                head: spot,
+                update_id: 1,
+                bid_price: 2,
+                bid_qty: 3,
+                ask_price: 4,
+                ask_qty: 5,
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 0000000000000000 f8 f8 00 01 00000000 \
+             0100000000000000 0200000000000000 0300000000000000 0400000000000000 0500000000000000 42",
+        ),
+        (
+            "gap",
+            Record::Gap(Gap {
+                head: TIMES,
+                after_id: 50_093_247_277,
+                next_id: 50_093_247_410,
+                missing_from: 50_093_247_278,
+                missing_to: 50_093_247_409,
+                cause: GapCause::BookLost,
+                carried: true,
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 00 00 00 01 04010000 \
+             2d4bcaa90b000000 b24bcaa90b000000 2e4bcaa90b000000 b14bcaa90b000000 42",
+        ),
+        (
+            "opaque with a symbol",
+            Record::Opaque(Opaque {
+                head: TIMES,
+                reason: OpaqueReason::NotRepresentable,
+                symbol: "B",
+                bytes: b"{}\xff",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 00 00 00 01 02000000 42 7b7dff",
+        ),
+        (
+            "opaque with nothing",
+            Record::Opaque(Opaque {
+                head: Head { exchange_ns: 0, transact_ns: 0, ..TIMES },
+                reason: OpaqueReason::UnknownKind,
+                symbol: "",
+                bytes: b"",
+            }),
+            "0000000000000000 1817161514131211 0000000000000000 00 00 00 00 01000000",
+        ),
+    ]
+}
+
+/// The bytes of a sample's hex.
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        hex.bytes().filter(|b| !b.is_ascii_whitespace()).map(|b| (b as char).to_digit(16).unwrap() as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
