@@ -1,0 +1,625 @@
+//! The log protocol: one writer appends to a segment, any number of readers follow.
+//!
+//! ```text
+//! append:  payload and header fields             relaxed stores
+//!          0 into the *next* frame's commit word relaxed store
+//!          length + 1 into this commit word      Release        ── a reader that Acquires it sees all three
+//! ```
+//!
+//! Storing the next zero first is what makes a recycled segment, full of old frames, usable at once: behind the newest
+//! frame there is always an open word. The last slot of a segment is kept for `End`, so every frame has a successor in
+//! range. A writer that dies leaves either a whole frame or an open word; the next writer overwrites what is behind it.
+//!
+//! Nothing here allocates, blocks or makes a system call. An [`Appender`] does not know whether it is the only one:
+//! that is the platform's lease. Two of them on one region corrupt the log, and readers report that as damage; memory
+//! stays sound because every access is an atomic word.
+
+use crate::{
+    Checksum, Damage, Fault, Header, Payload, Seal, frame,
+    layout::{self, COMMIT_END, FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, frame_len},
+    region::{Region, RegionMut, Window, WindowMut},
+    segment,
+};
+use core::fmt;
+
+/// What the writer says of a frame besides its payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Append {
+    /// The stream's clock, ns since 1970.
+    pub time_ns: u64,
+    /// What the payload is.
+    pub type_id: u16,
+    /// Bits that the record's protocol defines.
+    pub flags: u16,
+}
+
+/// Where a frame went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number in the stream.
+    pub seq: u64,
+    /// Its offset in the segment.
+    pub offset: u32,
+}
+
+/// Why nothing was appended. The log is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The segment has no room left for this frame: end it and go on in the next.
+    Full {
+        /// Bytes that the frame takes.
+        needed: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// No segment of this length can take such a payload.
+    TooLarge {
+        /// Its length.
+        len: usize,
+        /// The largest one.
+        max: usize,
+    },
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AppendError::Full { needed, left } => {
+                write!(f, "segment full: frame needs {needed} bytes, {left} left")
+            }
+            AppendError::TooLarge { len, max } => {
+                write!(f, "payload of {len} bytes is too large: a segment takes at most {max}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for AppendError {}
+
+/// The writing end of one segment.
+///
+/// Keeps its position in private memory: nothing that a peer writes into the region changes where it writes next.
+#[derive(Debug)]
+pub struct Appender<R> {
+    region: R,
+    header: Header,
+    tail: usize,
+    first_seq: u64,
+    next_seq: u64,
+    min_time: u64,
+    max_time: u64,
+    ended: bool,
+}
+
+impl<R: RegionMut> Appender<R> {
+    /// Begins to write into a region that [`format`](fn@crate::format) made and nobody wrote to since.
+    ///
+    /// # Errors
+    ///
+    /// The header is damaged or has no begin field.
+    pub fn attach(region: R) -> Result<Self, Damage> {
+        let start = Reader::attach(&region)?.mark();
+        Ok(Self::resume(region, &start))
+    }
+
+    /// Goes on where a reader of the same region found the end: after a restart, walk a [`Reader`] to the last frame
+    /// that is accepted and pass its [`Reader::mark`].
+    ///
+    /// What lies behind is overwritten; the slot there is opened at once.
+    ///
+    /// # Panics
+    ///
+    /// If the mark is of a longer region.
+    pub fn resume(region: R, mark: &Mark) -> Self {
+        let Mark { header, offset, first_seq, next_seq, min_time, max_time } = *mark;
+        let window = region.window_mut();
+        // ORDERING: Relaxed. The slot is open already, or holds a frame that recovery refused and no reader took.
+        window.store(offset, 0);
+        Appender { region, header, tail: offset, first_seq, next_seq, min_time, max_time, ended: false }
+    }
+
+    /// Appends one frame: copy, checksum, commit.
+    ///
+    /// `#[inline]`: the copy of a payload whose length the caller knows becomes a few stores.
+    ///
+    /// # Errors
+    ///
+    /// No room, or the payload is larger than any segment of this length takes.
+    #[inline]
+    pub fn append(&mut self, append: Append, payload: &[u8]) -> Result<Appended, AppendError> {
+        let need = self.room(payload.len())?;
+        let at = self.tail;
+        let window = self.region.window_mut();
+        let header = self.header_for(append, payload.len());
+        match self.header.checksum {
+            Checksum::CommitWord => {
+                store_header(window, at, &header);
+                window.copy_in_padded(at + FRAME_HEADER_LEN, payload, need - FRAME_HEADER_LEN);
+            }
+            // One CRC call over contiguous bytes costs little more than half of two (docs/decisions/0001): a small
+            // frame is put together in private memory, summed and copied out in one run.
+            Checksum::Frame if payload.len() <= SMALL => {
+                let mut whole = [0; FRAME_HEADER_LEN + SMALL];
+                whole[8..FRAME_HEADER_LEN].copy_from_slice(&zerocopy::IntoBytes::as_bytes(&header)[8..]);
+                whole[FRAME_HEADER_LEN..FRAME_HEADER_LEN + payload.len()].copy_from_slice(payload);
+                let mut crc = crc32fast::Hasher::new_with_initial(self.header.salt ^ header.commit.get());
+                crc.update(&whole[8..FRAME_HEADER_LEN + payload.len()]);
+                // Word 0 stays zero: the slot is open until the Release below.
+                whole[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+                window.copy_in_padded(at, &whole[..need], need);
+            }
+            Checksum::Frame => {
+                let mut header = header;
+                header.crc = frame::crc(&header, payload, self.header.salt).into();
+                store_header(window, at, &header);
+                window.copy_in_padded(at + FRAME_HEADER_LEN, payload, need - FRAME_HEADER_LEN);
+            }
+        }
+        Ok(self.publish(append.time_ns, need, header.commit.get()))
+    }
+
+    /// Takes space for a payload of `len` bytes, to be written in place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::append`].
+    pub fn claim(&mut self, len: usize) -> Result<Claim<'_, R>, AppendError> {
+        let need = self.room(len)?;
+        Ok(Claim { log: self, len, need, filled: 0 })
+    }
+
+    /// Commits the `End` frame. Afterwards nothing can be appended to this segment.
+    ///
+    /// In a queue, only after the next segment is published and its begin field stored: whoever sees `End` looks for it.
+    pub fn end(&mut self) {
+        if !self.ended {
+            let end = frame::end(self.next_seq, self.header.salt, self.header.checksum);
+            let window = self.region.window_mut();
+            store_header(window, self.tail, &end);
+            // ORDERING: Release pairs with the Acquire in `Reader::step`: whoever sees `End` sees its fields, and, in a
+            // queue, the next segment's begin field, which was stored before.
+            window.store_release(self.tail, COMMIT_END);
+            self.ended = true;
+        }
+    }
+
+    /// What the seal of this segment says once it has ended.
+    #[must_use]
+    pub fn seal(&self) -> Seal {
+        Seal {
+            count: self.next_seq - self.first_seq,
+            end: self.tail as u64,
+            min_time: if self.next_seq == self.first_seq { 0 } else { self.min_time },
+            max_time: self.max_time,
+        }
+    }
+
+    /// The number that the next frame gets.
+    #[inline]
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Offset at which the next frame goes.
+    #[inline]
+    #[must_use]
+    pub fn tail(&self) -> u32 {
+        self.tail as u32
+    }
+
+    /// The segment's header, as checked when the appender was made.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The memory.
+    #[inline]
+    #[must_use]
+    pub fn region(&self) -> &R {
+        &self.region
+    }
+
+    /// Gives the memory back.
+    #[must_use]
+    pub fn into_region(self) -> R {
+        self.region
+    }
+
+    /// Bytes of the segment that frames may still take.
+    #[inline]
+    #[must_use]
+    pub fn left(&self) -> usize {
+        // The last slot is kept for `End`.
+        self.header.segment_len as usize - FRAME_HEADER_LEN - self.tail
+    }
+
+    #[inline]
+    fn room(&self, payload_len: usize) -> Result<usize, AppendError> {
+        let max = layout::max_payload(self.header.segment_len as usize);
+        let needed = match frame_len(payload_len) {
+            Some(needed) if payload_len <= max => needed,
+            _ => return Err(AppendError::TooLarge { len: payload_len, max }),
+        };
+        let left = if self.ended { 0 } else { self.left() };
+        if needed > left {
+            return Err(AppendError::Full { needed, left });
+        }
+        Ok(needed)
+    }
+
+    #[inline]
+    fn header_for(&self, append: Append, payload_len: usize) -> FrameHeader {
+        FrameHeader {
+            commit: (payload_len as u32 + 1).into(),
+            crc: 0.into(),
+            seq: self.next_seq.into(),
+            time_ns: append.time_ns.into(),
+            type_id: append.type_id.into(),
+            flags: append.flags.into(),
+            reserved: 0.into(),
+        }
+    }
+
+    #[inline]
+    fn publish(&mut self, time_ns: u64, need: usize, commit: u32) -> Appended {
+        let at = self.tail;
+        let window = self.region.window_mut();
+        window.store(at + need, 0);
+        // ORDERING: Release pairs with the Acquire in `Reader::step`: whoever sees this length also sees the header,
+        // the payload and the open word after it.
+        window.store_release(at, commit);
+        let seq = self.next_seq;
+        self.next_seq = seq + 1;
+        self.tail = at + need;
+        self.min_time = self.min_time.min(time_ns);
+        self.max_time = self.max_time.max(time_ns);
+        Appended { seq, offset: at as u32 }
+    }
+}
+
+/// Largest payload that `append` sums in one run; covers a cache line pair with its header.
+const SMALL: usize = 96;
+
+/// Stores a header except its commit word.
+#[inline]
+fn store_header(window: WindowMut<'_>, at: usize, header: &FrameHeader) {
+    window.store(at + 4, header.crc.get());
+    window.store64(at + 8, header.seq.get());
+    window.store64(at + 16, header.time_ns.get());
+    window.store(at + 24, u32::from(header.type_id.get()) | u32::from(header.flags.get()) << 16);
+    window.store(at + 28, header.reserved.get());
+}
+
+/// Space for one frame that its writer fills in place. Dropping it aborts: nothing was stored that anybody can see.
+#[must_use = "dropping a claim aborts it"]
+#[derive(Debug)]
+pub struct Claim<'a, R: RegionMut> {
+    log: &'a mut Appender<R>,
+    len: usize,
+    need: usize,
+    /// Bytes from the start that hold this frame's content; behind them a recycled segment holds old bytes.
+    filled: usize,
+}
+
+impl<R: RegionMut> Claim<'_, R> {
+    /// Length of the payload.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the payload has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Writes the next bytes, behind what was written so far.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit the claimed length.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.put_at(self.filled, bytes);
+    }
+
+    /// Writes bytes at `at`. Bytes that are never written are zero.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit the claimed length.
+    pub fn put_at(&mut self, at: usize, bytes: &[u8]) {
+        assert!(
+            at <= self.len && bytes.len() <= self.len - at,
+            "bug: {} bytes at {at} do not fit a claim of {}",
+            bytes.len(),
+            self.len
+        );
+        let window = self.log.region.window_mut();
+        let start = self.log.tail + FRAME_HEADER_LEN;
+        if at > self.filled {
+            window.zero(start + self.filled, at - self.filled);
+        }
+        window.copy_in(start + at, bytes);
+        self.filled = self.filled.max(at + bytes.len());
+    }
+
+    /// Makes the frame visible.
+    pub fn commit(self, append: Append) -> Appended {
+        let Claim { log, len, need, filled } = self;
+        let window = log.region.window_mut();
+        let at = log.tail;
+        window.zero(at + FRAME_HEADER_LEN + filled, need - FRAME_HEADER_LEN - filled);
+        let mut header = log.header_for(append, len);
+        if log.header.checksum == Checksum::Frame {
+            header.crc = crc_in_place(*window, at, &header, len, log.header.salt).into();
+        }
+        store_header(window, at, &header);
+        log.publish(append.time_ns, need, header.commit.get())
+    }
+
+    /// Gives the space back; the same as dropping the claim.
+    pub fn abort(self) {}
+}
+
+/// The CRC of a frame whose payload lies in a region, read through copies of bounded size.
+fn crc_in_place(window: Window<'_>, at: usize, header: &FrameHeader, payload_len: usize, salt: u32) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(salt ^ header.commit.get());
+    crc.update(&zerocopy::IntoBytes::as_bytes(header)[8..]);
+    let mut chunk = [0; 512];
+    let mut done = 0;
+    while done < payload_len {
+        let n = (payload_len - done).min(chunk.len());
+        window.copy_out(at + FRAME_HEADER_LEN + done, &mut chunk[..n]);
+        crc.update(&chunk[..n]);
+        done += n;
+    }
+    crc.finalize()
+}
+
+/// One frame, as a reader sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Its number in the stream.
+    pub seq: u64,
+    /// The stream's clock.
+    pub time_ns: u64,
+    /// What the payload is.
+    pub type_id: u16,
+    /// Bits that the record's protocol defines.
+    pub flags: u16,
+    /// Its offset in the segment or file.
+    pub offset: u64,
+    /// Its bytes.
+    pub payload: Payload<'a>,
+}
+
+/// What a reader found at its position.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// The next frame; the reader has moved behind it.
+    Frame(Frame<'a>),
+    /// Nothing yet: the writer has come no further.
+    Open,
+    /// The segment ends here; the stream goes on in the next one.
+    End {
+        /// Seq of the first frame there.
+        next_seq: u64,
+    },
+}
+
+/// A place in one segment between two frames, with what was learned on the way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    header: Header,
+    offset: usize,
+    first_seq: u64,
+    next_seq: u64,
+    min_time: u64,
+    max_time: u64,
+}
+
+impl Mark {
+    /// Offset in the segment.
+    #[must_use]
+    pub fn offset(&self) -> u32 {
+        self.offset as u32
+    }
+
+    /// Seq of the frame that stands or will stand there.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The segment's first seq.
+    #[must_use]
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// Smallest and largest time of the frames walked over; `None` if there were none.
+    #[must_use]
+    pub fn times(&self) -> Option<(u64, u64)> {
+        (self.min_time <= self.max_time).then_some((self.min_time, self.max_time))
+    }
+}
+
+/// The reading end of one segment.
+///
+/// It trusts nothing in the region: lengths are loaded once and checked against the segment, every frame must carry
+/// the next seq, and whatever does not fit is [`Damage`] and stays so. It never looks behind the first open word.
+#[derive(Clone, Debug)]
+pub struct Reader<R> {
+    region: R,
+    mark: Mark,
+}
+
+impl<R: Region> Reader<R> {
+    /// Begins at the segment's first frame.
+    ///
+    /// # Errors
+    ///
+    /// The header is damaged, or the begin field is absent: prepared, but not part of the stream yet.
+    pub fn attach(region: R) -> Result<Self, Damage> {
+        let header = segment::header(region.window())?;
+        if header.segment_len == 0 {
+            // A partition file in memory: it has the layout of a segment but no room of its own to append in.
+            return Err(Damage::at(68, Fault::Field { name: "segment_len", found: 0 }));
+        }
+        let Some(begin) = segment::read_begin(region.window(), header.salt) else {
+            return Err(Damage::at(80, Fault::Field { name: "begin.first_seq", found: 0 }));
+        };
+        Ok(Self::at(region, header, HEADER_LEN, begin.first_seq, begin.first_seq))
+    }
+
+    /// Begins at a frame whose offset and seq are known from elsewhere, such as a seek index or a cursor. If they are
+    /// wrong, the first [`Reader::step`] says so or, where the slot is open, waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::attach`]; or the offset is not a frame's in this segment, or the seq is before its first.
+    pub fn attach_at(region: R, offset: u32, seq: u64) -> Result<Self, Damage> {
+        let mut reader = Self::attach(region)?;
+        let last = reader.mark.header.segment_len as usize - FRAME_HEADER_LEN;
+        let offset = offset as usize;
+        if offset < HEADER_LEN || offset > last || !offset.is_multiple_of(layout::FRAME_ALIGN) {
+            return Err(Damage::at(offset as u64, Fault::Field { name: "offset", found: offset as u64 }));
+        }
+        if seq < reader.mark.first_seq {
+            return Err(Damage::at(offset as u64, Fault::Seq { expected: reader.mark.first_seq, found: seq }));
+        }
+        reader.mark.offset = offset;
+        reader.mark.next_seq = seq;
+        Ok(reader)
+    }
+
+    fn at(region: R, header: Header, offset: usize, first_seq: u64, next_seq: u64) -> Self {
+        Reader { region, mark: Mark { header, offset, first_seq, next_seq, min_time: u64::MAX, max_time: 0 } }
+    }
+
+    /// The next frame, without checking its CRC: commit words are enough while the machine lives.
+    ///
+    /// # Errors
+    ///
+    /// Damage: a frame longer than what is left, a seq that is not the next.
+    #[inline]
+    pub fn step(&mut self) -> Result<Step<'_>, Damage> {
+        self.advance(false)
+    }
+
+    /// The next frame, its CRC, reserved field and padding checked (the CRC only where the segment has them).
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::step`], and what the checks find.
+    pub fn step_verified(&mut self) -> Result<Step<'_>, Damage> {
+        self.advance(true)
+    }
+
+    #[inline]
+    fn advance(&mut self, verify: bool) -> Result<Step<'_>, Damage> {
+        let window = self.region.window();
+        let mark = &mut self.mark;
+        let at = mark.offset;
+        // ORDERING: Acquire pairs with the Release in `Appender::publish` and `Appender::end`: the header, the payload
+        // and the word behind the frame are as they were when this word was stored.
+        let commit = window.load_acquire(at);
+        if commit == 0 {
+            return Ok(Step::Open);
+        }
+        let seq = window.load64(at + 8);
+        if seq != mark.next_seq {
+            return Err(Damage::at(at as u64, Fault::Seq { expected: mark.next_seq, found: seq }));
+        }
+        if commit == COMMIT_END {
+            if verify {
+                verify_frame(window, &mark.header, at, commit, 0, FRAME_HEADER_LEN)?;
+            }
+            return Ok(Step::End { next_seq: seq });
+        }
+        let left = mark.header.segment_len as usize - FRAME_HEADER_LEN - at;
+        let (payload_len, len) = frame::claimed(commit, at as u64, left as u64)?;
+        if verify {
+            verify_frame(window, &mark.header, at, commit, payload_len, len)?;
+        }
+        let time_ns = window.load64(at + 16);
+        let kind = window.load(at + 24);
+        mark.offset = at + len;
+        mark.next_seq = seq.wrapping_add(1);
+        mark.min_time = mark.min_time.min(time_ns);
+        mark.max_time = mark.max_time.max(time_ns);
+        Ok(Step::Frame(Frame {
+            seq,
+            time_ns,
+            type_id: kind as u16,
+            flags: (kind >> 16) as u16,
+            offset: at as u64,
+            payload: Payload::shared(window, at + FRAME_HEADER_LEN, payload_len),
+        }))
+    }
+
+    /// Whether a frame or `End` stands at the reader's position. May turn true at any time; once true it stays so.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.region.window().load_acquire(self.mark.offset) != 0
+    }
+
+    /// Where the reader stands.
+    #[inline]
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// The segment's header, as checked when the reader was made.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.mark.header
+    }
+
+    /// The memory.
+    #[inline]
+    #[must_use]
+    pub fn region(&self) -> &R {
+        &self.region
+    }
+
+    /// Gives the memory back.
+    #[must_use]
+    pub fn into_region(self) -> R {
+        self.region
+    }
+}
+
+#[inline(never)]
+fn verify_frame(
+    window: Window<'_>,
+    segment: &Header,
+    at: usize,
+    commit: u32,
+    payload_len: usize,
+    len: usize,
+) -> Result<(), Damage> {
+    let mut bytes = [0; FRAME_HEADER_LEN];
+    window.copy_out(at, &mut bytes);
+    let mut header: FrameHeader = zerocopy::transmute!(bytes);
+    header.commit = commit.into();
+    if segment.checksum == Checksum::Frame {
+        let computed = crc_in_place(window, at, &header, payload_len, segment.salt);
+        frame::verdict(&header, computed, at as u64)?;
+    }
+    frame::reserved(&header, at as u64)?;
+    let mut padding = [0; layout::FRAME_ALIGN];
+    let padding = &mut padding[..len - FRAME_HEADER_LEN - payload_len];
+    let padding_at = at + FRAME_HEADER_LEN + payload_len;
+    window.copy_out(padding_at, padding);
+    match padding.iter().find(|byte| **byte != 0) {
+        Some(found) => Err(Damage::at(padding_at as u64, Fault::Padding { found: *found })),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,458 @@
+//! Memory that other threads and other processes may touch while we look at it.
+//!
+//! A [`Region`] is *where* a protocol lives; the protocol decides *what* the bytes mean. Nothing here allocates, maps
+//! or frees: a region can be a file mapping, a `static`, a DMA buffer or a test's heap block. Protocols see it
+//! through a [`Window`], whose every access is bounds-checked and atomic.
+//!
+//! The one rule of this module: **no slice of a region is ever created here**, except by the program's own leave
+//! ([`crate::Trusted`]). A shared slice promises that the bytes do not change, and another process can break that
+//! promise without us ever running unsafe code.
+//!
+//! With `--cfg loom` a region is a vector of the model checker's atomics and has no address; the protocols above do
+//! not notice.
+
+use crate::sync::{AtomicU32, Ordering};
+use core::fmt;
+
+/// Alignment of a region's base: one slot of spacing, two cache lines on every machine that we know.
+pub const REGION_ALIGN: usize = 128;
+
+/// Memory that a protocol can live in.
+///
+/// # Safety
+///
+/// For as long as the value lives, wherever it is moved to: `base` returns the same address, aligned to
+/// [`REGION_ALIGN`]; `len` the same number; `base..base + len` stays mapped and valid for atomic reads of 4 bytes;
+/// and in this process those bytes are reached only through [`Window`]s (a peer process may do as it likes).
+pub unsafe trait Region {
+    /// First byte.
+    #[cfg(not(loom))]
+    fn base(&self) -> core::ptr::NonNull<u8>;
+
+    /// The words, in a model.
+    #[cfg(loom)]
+    fn words(&self) -> &[AtomicU32];
+
+    /// Length in bytes.
+    #[cfg(not(loom))]
+    fn len(&self) -> usize;
+
+    /// Length in bytes.
+    #[cfg(loom)]
+    fn len(&self) -> usize {
+        self.words().len() * 4
+    }
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The checked view that protocols use.
+    #[inline]
+    fn window(&self) -> Window<'_> {
+        #[cfg(not(loom))]
+        return Window { base: self.base().as_ptr(), len: self.len(), region: core::marker::PhantomData };
+        #[cfg(loom)]
+        Window { words: self.words(), len: self.len() }
+    }
+}
+
+/// A region that may be written.
+///
+/// # Safety
+///
+/// As [`Region`], and the bytes are valid for atomic writes too.
+pub unsafe trait RegionMut: Region {
+    /// The checked view that writers use.
+    #[inline]
+    fn window_mut(&self) -> WindowMut<'_> {
+        WindowMut { view: self.window() }
+    }
+}
+
+// SAFETY: a reference keeps the region alive and in place, and adds nothing.
+unsafe impl<R: Region + ?Sized> Region for &R {
+    #[cfg(not(loom))]
+    fn base(&self) -> core::ptr::NonNull<u8> {
+        (**self).base()
+    }
+    #[cfg(not(loom))]
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    #[cfg(loom)]
+    fn words(&self) -> &[AtomicU32] {
+        (**self).words()
+    }
+}
+// SAFETY: as above.
+unsafe impl<R: RegionMut + ?Sized> RegionMut for &R {}
+
+#[cfg(any(test, feature = "std"))]
+// SAFETY: an `Arc` keeps the region alive and in place, and adds nothing.
+unsafe impl<R: Region + ?Sized> Region for std::sync::Arc<R> {
+    #[cfg(not(loom))]
+    fn base(&self) -> core::ptr::NonNull<u8> {
+        (**self).base()
+    }
+    #[cfg(not(loom))]
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    #[cfg(loom)]
+    fn words(&self) -> &[AtomicU32] {
+        (**self).words()
+    }
+}
+#[cfg(any(test, feature = "std"))]
+// SAFETY: as above.
+unsafe impl<R: RegionMut + ?Sized> RegionMut for std::sync::Arc<R> {}
+
+/// A checked, read-only view of a region.
+///
+/// Offsets are in bytes. Every method panics if its range is not inside the region or a word is not 4-aligned: ranges
+/// that come from shared memory are checked by the protocol before they get here, so such a panic is a bug of ours.
+#[derive(Clone, Copy)]
+pub struct Window<'r> {
+    #[cfg(not(loom))]
+    base: *mut u8,
+    #[cfg(loom)]
+    words: &'r [AtomicU32],
+    len: usize,
+    #[cfg(not(loom))]
+    region: core::marker::PhantomData<&'r [AtomicU32]>,
+}
+
+// SAFETY: a window is a shared reference to atomics, and those may be used from any thread.
+#[cfg(not(loom))]
+unsafe impl Send for Window<'_> {}
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl Sync for Window<'_> {}
+
+impl fmt::Debug for Window<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn out_of_range(offset: usize, len: usize, window: usize) -> ! {
+    panic!("bug: {len} bytes at offset {offset} are not a word-aligned range of a window of {window} bytes")
+}
+
+impl<'r> Window<'r> {
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    fn check(&self, offset: usize, len: usize) {
+        if !offset.is_multiple_of(4) || len > self.len || offset > self.len - len {
+            out_of_range(offset, len, self.len);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn word32(&self, offset: usize) -> &'r AtomicU32 {
+        self.check(offset, 4);
+        // SAFETY: `check` proved that 4 aligned bytes at `offset` are inside the region, which by `Region`'s contract
+        // stays mapped for 'r and is only reached through atomics like this one.
+        #[cfg(not(loom))]
+        unsafe {
+            crate::copy::word_at(self.base.wrapping_add(offset))
+        }
+        #[cfg(loom)]
+        &self.words[offset / 4]
+    }
+
+    /// Loads a word, Relaxed: a hint or a value that something else orders.
+    #[inline]
+    pub fn load(&self, offset: usize) -> u32 {
+        self.word32(offset).load(Ordering::Relaxed)
+    }
+
+    /// Loads a word, Acquire: what its writer stored before a Release of the value seen is visible after this.
+    #[inline]
+    pub fn load_acquire(&self, offset: usize) -> u32 {
+        self.word32(offset).load(Ordering::Acquire)
+    }
+
+    /// Loads two words as a `u64`, Relaxed and not atomic as a whole.
+    #[inline]
+    pub fn load64(&self, offset: usize) -> u64 {
+        u64::from(self.load(offset)) | u64::from(self.load(offset + 4)) << 32
+    }
+
+    /// Copies bytes out, from any offset. A word that a peer changes meanwhile is old or new, never in between.
+    pub fn copy_out(&self, offset: usize, out: &mut [u8]) {
+        let skip = offset % 4;
+        let start = offset - skip;
+        if skip == 0 {
+            let whole = out.len() & !3;
+            self.words_out(start, &mut out[..whole]);
+            self.partial_out(start + whole, 0, &mut out[whole..]);
+        } else {
+            let (first, rest) = out.split_at_mut((4 - skip).min(out.len()));
+            self.partial_out(start, skip, first);
+            if !rest.is_empty() {
+                self.copy_out(start + 4, rest);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn words_out(&self, offset: usize, out: &mut [u8]) {
+        self.check(offset, out.len());
+        // SAFETY: `check` proved the source range, 4-aligned because the base is; `out` is valid for its length, which
+        // is a multiple of 4 at both callers, and private memory does not overlap a region.
+        #[cfg(not(loom))]
+        unsafe {
+            crate::copy::load_words(out.as_mut_ptr(), self.base.wrapping_add(offset), out.len());
+        }
+        #[cfg(loom)]
+        for (i, bytes) in out.chunks_exact_mut(4).enumerate() {
+            bytes.copy_from_slice(&self.load(offset + i * 4).to_le_bytes());
+        }
+    }
+
+    fn partial_out(&self, word: usize, skip: usize, out: &mut [u8]) {
+        if !out.is_empty() {
+            let bytes = self.load(word).to_le_bytes();
+            out.copy_from_slice(&bytes[skip..skip + out.len()]);
+        }
+    }
+
+    /// The bytes themselves. See [`crate::Payload::as_slice`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody, in this process or another, changes these bytes for `'r`.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &'r [u8] {
+        if len > self.len || offset > self.len - len {
+            out_of_range(offset, len, self.len);
+        }
+        // SAFETY: the range is inside the region, mapped for 'r; that it does not change is the caller's promise.
+        unsafe { core::slice::from_raw_parts(self.base.wrapping_add(offset), len) }
+    }
+}
+
+/// A checked view for the writer of a region. Derefs to [`Window`].
+///
+/// Two writers on one region corrupt the log, never memory: keeping it to one is the platform's lease.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowMut<'r> {
+    view: Window<'r>,
+}
+
+impl<'r> core::ops::Deref for WindowMut<'r> {
+    type Target = Window<'r>;
+    #[inline]
+    fn deref(&self) -> &Window<'r> {
+        &self.view
+    }
+}
+
+impl WindowMut<'_> {
+    /// Stores a word, Relaxed.
+    #[inline]
+    pub fn store(&self, offset: usize, word: u32) {
+        self.word32(offset).store(word, Ordering::Relaxed);
+    }
+
+    /// Stores a word, Release: everything stored before it is visible to whoever Acquires this value.
+    #[inline]
+    pub fn store_release(&self, offset: usize, word: u32) {
+        self.word32(offset).store(word, Ordering::Release);
+    }
+
+    /// Stores a `u64` as two words, Relaxed and not atomic as a whole.
+    #[inline]
+    pub fn store64(&self, offset: usize, value: u64) {
+        self.store(offset, value as u32);
+        self.store(offset + 4, (value >> 32) as u32);
+    }
+
+    /// Copies bytes in, from any offset, Relaxed. Bytes of a word outside the range keep their value as long as
+    /// nobody else writes them.
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        let skip = offset % 4;
+        let start = offset - skip;
+        if skip == 0 {
+            let whole = bytes.len() & !3;
+            self.words_in(start, &bytes[..whole]);
+            self.partial_in(start + whole, 0, &bytes[whole..]);
+        } else {
+            let (first, rest) = bytes.split_at((4 - skip).min(bytes.len()));
+            self.partial_in(start, skip, first);
+            if !rest.is_empty() {
+                self.copy_in(start + 4, rest);
+            }
+        }
+    }
+
+    /// Copies bytes in at a 4-aligned offset and stores zeros behind them up to `padded` bytes, a multiple of 4.
+    #[inline(always)]
+    pub(crate) fn copy_in_padded(&self, offset: usize, bytes: &[u8], padded: usize) {
+        debug_assert!(padded >= bytes.len() && padded.is_multiple_of(4));
+        let whole = bytes.len() & !3;
+        self.words_in(offset, &bytes[..whole]);
+        let mut at = whole;
+        if bytes.len() > whole {
+            let mut last = [0; 4];
+            for (to, from) in last.iter_mut().zip(&bytes[whole..]) {
+                *to = *from;
+            }
+            self.store(offset + whole, u32::from_le_bytes(last));
+            at += 4;
+        }
+        while at < padded {
+            self.store(offset + at, 0);
+            at += 4;
+        }
+    }
+
+    #[inline(always)]
+    fn words_in(&self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: `check` proved the target range, 4-aligned because the base is, and `RegionMut` makes it writable;
+        // the length is a multiple of 4 at both callers, and private memory does not overlap a region.
+        #[cfg(not(loom))]
+        unsafe {
+            crate::copy::store_words(self.base.wrapping_add(offset), bytes.as_ptr(), bytes.len());
+        }
+        #[cfg(loom)]
+        for (i, bytes) in bytes.chunks_exact(4).enumerate() {
+            self.store(offset + i * 4, u32::from_le_bytes(bytes.try_into().expect("chunks of 4")));
+        }
+    }
+
+    fn partial_in(&self, word: usize, skip: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let mut whole = self.load(word).to_le_bytes();
+            whole[skip..skip + bytes.len()].copy_from_slice(bytes);
+            self.store(word, u32::from_le_bytes(whole));
+        }
+    }
+
+    /// Stores zeros over `len` bytes, from any offset.
+    pub fn zero(&self, offset: usize, len: usize) {
+        const ZEROS: [u8; 64] = [0; 64];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(ZEROS.len());
+            self.copy_in(offset + at, &ZEROS[..n]);
+            at += n;
+        }
+    }
+}
+
+/// A region on the heap, zeroed at birth: for one process, for tests and for examples.
+#[cfg(any(test, feature = "std"))]
+pub struct HeapRegion {
+    #[cfg(not(loom))]
+    slots: Box<[Slot]>,
+    #[cfg(loom)]
+    words: Vec<AtomicU32>,
+    #[cfg(not(loom))]
+    len: usize,
+}
+
+#[cfg(all(any(test, feature = "std"), not(loom)))]
+#[repr(C, align(128))]
+struct Slot([AtomicU32; REGION_ALIGN / 4]);
+
+#[cfg(any(test, feature = "std"))]
+impl HeapRegion {
+    /// A region of `len` bytes, rounded up to whole words.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        #[cfg(not(loom))]
+        return HeapRegion {
+            slots: (0..len.div_ceil(REGION_ALIGN)).map(|_| Slot([const { AtomicU32::new(0) }; 32])).collect(),
+            len: len.next_multiple_of(4),
+        };
+        #[cfg(loom)]
+        HeapRegion { words: (0..len.div_ceil(4)).map(|_| AtomicU32::new(0)).collect() }
+    }
+}
+
+#[cfg(any(test, feature = "std"))]
+impl fmt::Debug for HeapRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeapRegion").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "std"))]
+// SAFETY: the box owns its slots until drop and does not move them; they are `AtomicU32`s in `UnsafeCell`s, aligned to
+// 128, and private, so that nothing but a window reaches them.
+unsafe impl Region for HeapRegion {
+    #[cfg(not(loom))]
+    fn base(&self) -> core::ptr::NonNull<u8> {
+        core::ptr::NonNull::from(&*self.slots).cast()
+    }
+    #[cfg(not(loom))]
+    fn len(&self) -> usize {
+        self.len
+    }
+    #[cfg(loom)]
+    fn words(&self) -> &[AtomicU32] {
+        &self.words
+    }
+}
+
+#[cfg(any(test, feature = "std"))]
+// SAFETY: the atomics are mutable through a shared reference.
+unsafe impl RegionMut for HeapRegion {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_agree_with_a_plain_vector_at_every_offset_and_length() {
+        let region = HeapRegion::new(256);
+        let mut model = vec![0u8; 256];
+        let bytes: Vec<u8> = (1..=100).collect();
+        for offset in 0..40 {
+            for len in 0..=70 {
+                region.window_mut().copy_in(offset, &bytes[..len]);
+                model[offset..offset + len].copy_from_slice(&bytes[..len]);
+                let mut all = vec![0; 256];
+                region.window().copy_out(0, &mut all);
+                assert_eq!(all, model, "after {len} bytes at {offset}");
+                let mut part = vec![0; len];
+                region.window().copy_out(offset, &mut part);
+                assert_eq!(part, &bytes[..len]);
+            }
+        }
+        region.window_mut().zero(3, 131);
+        model[3..134].fill(0);
+        let mut all = vec![0; 256];
+        region.window().copy_out(0, &mut all);
+        assert_eq!(all, model);
+    }
+
+    #[test]
+    fn ranges_outside_panic_with_the_numbers() {
+        let region = HeapRegion::new(64);
+        let attempts: [fn(Window<'_>); 4] =
+            [|w| _ = w.load(64), |w| _ = w.load(2), |w| _ = w.load(usize::MAX - 3), |w| w.copy_out(60, &mut [0; 8])];
+        for attempt in attempts {
+            let window = region.window();
+            std::panic::catch_unwind(|| attempt(window)).expect_err("outside the window");
+        }
+    }
+}

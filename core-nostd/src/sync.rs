@@ -1,0 +1,14 @@
+//! The one place where this crate's atomics come from, so that a model checker fits underneath.
+//!
+//! Everything in a region is reached through `AtomicU32`, 4-aligned, and nothing else: two atomics of different
+//! sizes that race on the same bytes are undefined in Rust's memory model, and one size rules that out.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// Loom runs one thread at a time and reorders by its model: the compiler's reordering is the model's business.
+#[cfg(loom)]
+pub(crate) fn compiler_fence(_: Ordering) {}

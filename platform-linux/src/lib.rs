@@ -1,0 +1,140 @@
+//! Chronicle on Linux.
+//!
+//! [`Linux`] answers [`chronicle_platform::Platform`] with the kernel's own calls, one file for each job; the crate
+//! for Darwin has the same files:
+//!
+//! | File | Job |
+//! |---|---|
+//! | `file.rs` | open, allocate, sync, publish's steps, directories, what a path lies on |
+//! | `map.rs` | shared mappings as [`chronicle_core::Region`]s, prefaulting, pinning |
+//! | `lease.rs` | kernel locks, and who holds them: process, boot, identities |
+//! | `wait.rs` | sleeping on a word between processes, the asymmetric barrier |
+//! | `clock.rs` | time |
+//!
+//! It keeps no state and no global, starts no thread and retries nothing but interrupted calls. Kernel 5.14 has all of
+//! it; on older ones prefaulting touches pages one by one, which [`Support`] tells.
+//!
+//! **SIGBUS.** Whoever may write a file may truncate it, and a load from a mapping beyond the new end raises SIGBUS.
+//! That ends the process and is not undefined behaviour: no byte of it is read as something else. Queues never shrink
+//! a file that has been published, and a file shorter than asked for is refused when it is mapped; against a *hostile*
+//! peer use file permissions, or read with `read_at`, which returns short instead.
+#![cfg(target_os = "linux")]
+
+mod clock;
+mod file;
+mod lease;
+mod map;
+mod wait;
+
+pub use file::LinuxFile;
+pub use map::{LinuxMap, LinuxMapMut};
+
+use chronicle_platform::{Entry, Medium, Open, Platform, Process, Result, Support, Woken};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// This machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Linux;
+
+impl Platform for Linux {
+    type File = LinuxFile;
+    type Map = LinuxMap;
+    type MapMut = LinuxMapMut;
+
+    fn support(&self) -> Support {
+        Support {
+            barrier: wait::has_barrier(),
+            prefault_write: map::has_populate(),
+            shared_wait: true,
+            durable_sync: true,
+        }
+    }
+
+    fn open(&self, path: &Path, how: Open) -> Result<LinuxFile> {
+        file::open(path, how)
+    }
+    fn create_dirs(&self, path: &Path) -> Result<()> {
+        file::create_dirs(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
+        file::list(dir)
+    }
+    fn exists(&self, path: &Path) -> Result<bool> {
+        file::exists(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        file::rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> Result<()> {
+        file::remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        file::remove_dir(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        file::sync_dir(dir)
+    }
+    fn free_bytes(&self, path: &Path) -> Result<u64> {
+        file::free_bytes(path)
+    }
+    fn medium(&self, path: &Path) -> Result<Medium> {
+        file::medium(path)
+    }
+    fn memory_dir(&self) -> Option<PathBuf> {
+        file::memory_dir()
+    }
+
+    fn map(&self, file: &LinuxFile, len: usize) -> Result<LinuxMap> {
+        LinuxMap::new(file, len)
+    }
+    fn map_mut(&self, file: &LinuxFile, len: usize) -> Result<LinuxMapMut> {
+        LinuxMapMut::new(file, len)
+    }
+    fn prefault(&self, map: &LinuxMap) -> Result<()> {
+        map.prefault()
+    }
+    fn prefault_mut(&self, map: &LinuxMapMut) -> Result<()> {
+        map.prefault()
+    }
+    fn lock_memory(&self, map: &LinuxMapMut) -> Result<()> {
+        map.lock()
+    }
+
+    fn wait(&self, map: &LinuxMap, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        wait::wait(map.word(offset), map.path(), seen, timeout)
+    }
+    fn wait_mut(&self, map: &LinuxMapMut, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        wait::wait(map.word(offset), map.path(), seen, timeout)
+    }
+    fn wake(&self, map: &LinuxMapMut, offset: usize) -> Result<()> {
+        wait::wake(map.word(offset), map.path())
+    }
+    fn register_barrier(&self) -> Result<()> {
+        wait::register_barrier()
+    }
+    fn barrier(&self) -> Result<()> {
+        wait::barrier()
+    }
+
+    fn now_ns(&self) -> u64 {
+        clock::now_ns()
+    }
+    fn monotonic_ns(&self) -> u64 {
+        clock::monotonic_ns()
+    }
+    fn boot_id(&self) -> u128 {
+        lease::boot_id()
+    }
+    fn process(&self) -> Process {
+        lease::process()
+    }
+    fn random(&self) -> u128 {
+        lease::random()
+    }
+    fn sleep(&self, time: Duration) {
+        clock::sleep(time);
+    }
+}
