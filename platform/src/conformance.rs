@@ -1,0 +1,460 @@
+//! What every [`Platform`] must do, as tests.
+//!
+//! A platform's own test file calls [`conformance!`](crate::conformance!) once; each check below becomes a `#[test]`
+//! on a fresh scratch directory. What holds here holds for the simulator and for the kernels alike, which is what
+//! makes a proof on the simulator worth anything.
+//!
+//! Not here: what only one system can show (processes, umasks, page faults, a device that is full), which its own
+//! tests do, and what only the simulator can do (crashes).
+
+use crate::{Entry, File, FileId, Lock, Open, Platform, Trouble, TroubleKind, Woken};
+use chronicle_core::{REGION_ALIGN, Region, RegionMut};
+use std::{path::Path, time::Duration};
+
+/// Makes a `#[test]` of every check, each with a platform of its own and a scratch directory of its own.
+///
+/// The second expression gives anything that is a path, and is kept until the test ends: a `TempDir` will do. The
+/// directory is created where it does not exist.
+#[macro_export]
+macro_rules! conformance {
+    ($platform:expr, $scratch:expr $(,)?) => {
+        $crate::conformance! { @checks $platform, $scratch;
+            open_says_what_it_found
+            reads_and_writes_meet
+            one_file_is_one_id
+            names_are_listed_renamed_and_removed
+            directories_are_created_with_their_parents
+            publish_replaces_at_once
+            locks_exclude_between_descriptions
+            locks_die_with_their_description_even_while_mapped
+            locks_convert
+            allocation_extends_with_zeros
+            maps_see_files_and_each_other
+            maps_are_refused_beyond_the_end_or_without_permission
+            maps_outlive_their_file_and_its_name
+            prefaulting_changes_nothing
+            waiting_ends
+            clocks_and_identities_hold
+            barriers_are_what_support_says
+            media_have_room
+            trouble_says_what_and_where
+        }
+    };
+    (@checks $platform:expr, $scratch:expr; $($check:ident)*) => {
+        $(
+            #[test]
+            fn $check() {
+                let scratch = $scratch;
+                $crate::conformance::$check(&$platform, ::std::convert::AsRef::<::std::path::Path>::as_ref(&scratch));
+            }
+        )*
+    };
+}
+
+fn scratch<P: Platform>(platform: &P, dir: &Path) {
+    platform.create_dirs(dir).expect("a scratch directory");
+}
+
+#[track_caller]
+fn refused<T>(kind: TroubleKind, result: Result<T, Trouble>) {
+    match result {
+        Ok(_) => panic!("done, where {kind:?} was due"),
+        Err(trouble) => assert_eq!(trouble.kind(), kind, "{trouble:?}"),
+    }
+}
+
+fn content(file: &impl File) -> Vec<u8> {
+    let mut bytes = vec![0xee; file.len().unwrap() as usize + 16];
+    let n = file.read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(n);
+    bytes
+}
+
+fn holding<P: Platform>(platform: &P, path: &Path, bytes: &[u8]) -> P::File {
+    let file = platform.open(path, Open::Ensure).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    file
+}
+
+/// Each way to open, and what it finds.
+pub fn open_says_what_it_found<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("file");
+    refused(TroubleKind::NotFound, platform.open(&path, Open::Read));
+    refused(TroubleKind::NotFound, platform.open(&path, Open::Write));
+    refused(TroubleKind::NotFound, platform.open(&dir.join("absent/file"), Open::Create));
+    platform.open(&path, Open::Create).unwrap().write_at(b"kept", 0).unwrap();
+    refused(TroubleKind::Exists, platform.open(&path, Open::Create));
+    for how in [Open::Read, Open::Write, Open::Ensure, Open::EnsurePrivate] {
+        assert_eq!(content(&platform.open(&path, how).unwrap()), b"kept", "{how:?}");
+    }
+    platform.open(&path, Open::Read).unwrap().write_at(b"x", 0).expect_err("opened for reading");
+    platform.open(&path, Open::Read).unwrap().set_len(0).expect_err("opened for reading");
+    for how in [Open::Read, Open::Write, Open::Create, Open::Ensure] {
+        platform.open(dir, how).expect_err("a directory is no file");
+    }
+    platform.open(&path.join("below"), Open::Create).expect_err("a file is no directory");
+    assert!(platform.open(&dir.join("new"), Open::Ensure).unwrap().is_empty().unwrap());
+    assert!(platform.open(&dir.join("private"), Open::EnsurePrivate).unwrap().is_empty().unwrap());
+}
+
+/// Bytes written are read, by any description; what was never written is zero.
+pub fn reads_and_writes_meet<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let file = platform.open(&dir.join("file"), Open::Create).unwrap();
+    let other = platform.open(&dir.join("file"), Open::Write).unwrap();
+    file.write_at(b"hello", 10_000).unwrap();
+    assert_eq!(other.len().unwrap(), 10_005);
+    let mut expected = vec![0; 10_000];
+    expected.extend_from_slice(b"hello");
+    assert_eq!(content(&other), expected);
+    other.write_at(b"HE", 10_000).unwrap();
+    let mut part = [0xee; 8];
+    assert_eq!(file.read_at(&mut part, 10_001).unwrap(), 4, "short at the end");
+    assert_eq!(&part, b"Ello\xee\xee\xee\xee");
+    assert_eq!(file.read_at(&mut part, 10_005).unwrap(), 0);
+    assert_eq!(file.read_at(&mut part, u64::from(u32::MAX)).unwrap(), 0);
+    file.write_at(&[], 50_000).unwrap();
+    assert_eq!(file.len().unwrap(), 10_005, "nothing written, nothing extended");
+    file.set_len(3).unwrap();
+    file.set_len(10_005).unwrap();
+    assert_eq!(content(&other), vec![0; 10_005], "what was cut does not come back");
+    file.sync().unwrap();
+    assert!(file.modified_ns().unwrap() <= platform.now_ns().saturating_add(60_000_000_000));
+}
+
+/// An id belongs to the file, not to its name.
+pub fn one_file_is_one_id<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    let id = |path: &Path| -> FileId { platform.open(path, Open::Read).unwrap().id().unwrap() };
+    let first = holding(platform, &a, b"a");
+    let second = holding(platform, &b, b"b");
+    assert_ne!(id(&a), id(&b));
+    assert_eq!(id(&a), first.id().unwrap());
+    platform.rename(&a, &b).unwrap();
+    assert_eq!(id(&b), first.id().unwrap());
+    assert_ne!(id(&b), second.id().unwrap(), "an open file without a name keeps its id to itself");
+}
+
+/// Directories hold what was put there.
+pub fn names_are_listed_renamed_and_removed<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let names = || platform.list(dir).unwrap();
+    let entry = |name: &str, is_dir| Entry { name: name.into(), is_dir };
+    assert_eq!(names(), []);
+    for name in ["zebra", "Anton", "10", "9"] {
+        holding(platform, &dir.join(name), name.as_bytes());
+    }
+    platform.create_dirs(&dir.join("middle/below")).unwrap();
+    let all =
+        [entry("10", false), entry("9", false), entry("Anton", false), entry("middle", true), entry("zebra", false)];
+    assert_eq!(names(), all);
+
+    platform.rename(&dir.join("zebra"), &dir.join("10")).unwrap();
+    assert_eq!(content(&platform.open(&dir.join("10"), Open::Read).unwrap()), b"zebra");
+    platform.rename(&dir.join("9"), &dir.join("middle/9")).unwrap();
+    assert_eq!(names(), [entry("10", false), entry("Anton", false), entry("middle", true)]);
+    refused(TroubleKind::NotFound, platform.rename(&dir.join("9"), &dir.join("8")));
+    refused(TroubleKind::NotFound, platform.rename(&dir.join("10"), &dir.join("absent/10")));
+    platform.rename(&dir.join("10"), &dir.join("middle")).expect_err("a file does not replace a directory");
+
+    assert!(platform.exists(&dir.join("middle/9")).unwrap());
+    platform.remove(&dir.join("middle/9")).unwrap();
+    assert!(!platform.exists(&dir.join("middle/9")).unwrap());
+    refused(TroubleKind::NotFound, platform.remove(&dir.join("middle/9")));
+    platform.remove(&dir.join("middle")).expect_err("a directory is no file");
+    platform.remove_dir(&dir.join("middle")).expect_err("it is not empty");
+    platform.remove_dir(&dir.join("Anton")).expect_err("a file is no directory");
+    platform.remove_dir(&dir.join("middle/below")).unwrap();
+    platform.remove_dir(&dir.join("middle")).unwrap();
+    assert_eq!(names(), [entry("10", false), entry("Anton", false)]);
+    platform.sync_dir(dir).unwrap();
+    refused(TroubleKind::NotFound, platform.list(&dir.join("middle")));
+    refused(TroubleKind::NotFound, platform.sync_dir(&dir.join("middle")));
+    refused(TroubleKind::NotFound, platform.remove_dir(&dir.join("middle")));
+    platform.list(&dir.join("Anton")).expect_err("a file is no directory");
+    platform.sync_dir(&dir.join("Anton")).expect_err("a file is no directory");
+}
+
+/// Missing parents come along; what exists is fine; a file in the way is not.
+pub fn directories_are_created_with_their_parents<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    platform.create_dirs(&dir.join("a/b/c")).unwrap();
+    platform.create_dirs(&dir.join("a/b/c")).unwrap();
+    platform.create_dirs(&dir.join("a/x")).unwrap();
+    assert_eq!(platform.list(&dir.join("a")).unwrap().len(), 2);
+    holding(platform, &dir.join("a/file"), b"");
+    refused(TroubleKind::Exists, platform.create_dirs(&dir.join("a/file")));
+    platform.create_dirs(&dir.join("a/file/below")).expect_err("a file is no directory");
+}
+
+/// After `publish` the name is the new file, whole, and those who read the old one go on reading the old one.
+pub fn publish_replaces_at_once<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let (draft, name) = (dir.join("name.tmp"), dir.join("name"));
+    holding(platform, &name, b"the old one");
+    let old = platform.open(&name, Open::Read).unwrap();
+    let new = holding(platform, &draft, b"new");
+    platform.publish(&new, &draft, &name).unwrap();
+    assert!(!platform.exists(&draft).unwrap());
+    let found = platform.open(&name, Open::Read).unwrap();
+    assert_eq!(found.id().unwrap(), new.id().unwrap());
+    assert_eq!(content(&found), b"new");
+    assert_eq!(content(&old), b"the old one");
+    refused(TroubleKind::NotFound, platform.publish(&new, &draft, &name));
+}
+
+/// Shared holders together, an exclusive one alone, on one file and no other.
+pub fn locks_exclude_between_descriptions<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("lock");
+    let open = |how| platform.open(&path, how).unwrap();
+    let (a, b, c) = (open(Open::Create), open(Open::Write), open(Open::Read));
+    assert!(a.try_lock(Lock::Exclusive).unwrap());
+    assert!(a.try_lock(Lock::Exclusive).unwrap(), "what is held is granted again");
+    assert!(!b.try_lock(Lock::Exclusive).unwrap());
+    assert!(!b.try_lock(Lock::Shared).unwrap());
+    assert!(!c.try_lock(Lock::Shared).unwrap());
+    let elsewhere = holding(platform, &dir.join("elsewhere"), b"");
+    assert!(elsewhere.try_lock(Lock::Exclusive).unwrap());
+
+    platform.rename(&path, &dir.join("renamed")).unwrap();
+    let renamed = platform.open(&dir.join("renamed"), Open::Read).unwrap();
+    assert!(!renamed.try_lock(Lock::Shared).unwrap(), "a lock belongs to the file, not to its name");
+
+    a.unlock().unwrap();
+    a.unlock().unwrap();
+    assert!(b.try_lock(Lock::Shared).unwrap());
+    assert!(c.try_lock(Lock::Shared).unwrap(), "a descriptor for reading locks too");
+    assert!(!a.try_lock(Lock::Exclusive).unwrap());
+    b.unlock().unwrap();
+    assert!(!a.try_lock(Lock::Exclusive).unwrap(), "one shared holder is left");
+    c.unlock().unwrap();
+    assert!(a.try_lock(Lock::Exclusive).unwrap());
+}
+
+/// Dropping a file frees its lock, whatever still maps it.
+pub fn locks_die_with_their_description_even_while_mapped<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("lock");
+    let holder = platform.open(&path, Open::Create).unwrap();
+    holder.allocate(4096).unwrap();
+    assert!(holder.try_lock(Lock::Exclusive).unwrap());
+    let map = platform.map_mut(&holder, 4096).unwrap();
+    let other = platform.open(&path, Open::Write).unwrap();
+    assert!(!other.try_lock(Lock::Exclusive).unwrap());
+    drop(holder);
+    assert!(other.try_lock(Lock::Exclusive).unwrap(), "the lock outlived its file");
+    map.window_mut().store(0, 7);
+    let third = platform.open(&path, Open::Write).unwrap();
+    drop(third);
+    assert!(
+        !platform.open(&path, Open::Read).unwrap().try_lock(Lock::Shared).unwrap(),
+        "somebody else's drop freed it"
+    );
+}
+
+/// Shared becomes exclusive for the only holder, exclusive becomes shared for all.
+pub fn locks_convert<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("lock");
+    let a = platform.open(&path, Open::Create).unwrap();
+    let b = platform.open(&path, Open::Read).unwrap();
+    assert!(a.try_lock(Lock::Shared).unwrap());
+    assert!(a.try_lock(Lock::Exclusive).unwrap());
+    assert!(!b.try_lock(Lock::Shared).unwrap());
+    assert!(a.try_lock(Lock::Shared).unwrap());
+    assert!(b.try_lock(Lock::Shared).unwrap());
+    assert!(!a.try_lock(Lock::Exclusive).unwrap(), "the other shares it");
+    // Whether `a` still shares it now is the kernel's affair; after an unlock it surely does not.
+    a.unlock().unwrap();
+    assert!(b.try_lock(Lock::Exclusive).unwrap());
+}
+
+/// Room is made at the end, and never taken away.
+pub fn allocation_extends_with_zeros<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let file = holding(platform, &dir.join("file"), b"before");
+    file.allocate(0).unwrap();
+    assert_eq!(content(&file), b"before");
+    file.allocate(100_000).unwrap();
+    let mut expected = b"before".to_vec();
+    expected.resize(100_000, 0);
+    assert_eq!(content(&file), expected);
+    file.allocate(10).unwrap();
+    file.allocate(100_000).unwrap();
+    assert_eq!(content(&file), expected, "allocation never shortens");
+    platform.open(&dir.join("file"), Open::Read).unwrap().allocate(200_000).expect_err("opened for reading");
+}
+
+/// Mappings, files and other mappings are one memory.
+pub fn maps_see_files_and_each_other<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    const LEN: usize = 3 * 4096 + 1000;
+    let path = dir.join("file");
+    let file = holding(platform, &path, b"first");
+    file.allocate(20_000).unwrap();
+    let reading = platform.open(&path, Open::Read).unwrap();
+    let (a, b) = (platform.map_mut(&file, LEN).unwrap(), platform.map(&reading, LEN).unwrap());
+    assert_eq!((a.len(), b.len()), (LEN, LEN));
+    assert_eq!(a.base().align_offset(REGION_ALIGN), 0);
+    assert_eq!(b.base().align_offset(REGION_ALIGN), 0);
+
+    let seen = |at: usize| {
+        let mut bytes = [0; 5];
+        b.window().copy_out(at, &mut bytes);
+        let mut mine = [0; 5];
+        P::reader(&a).window().copy_out(at, &mut mine);
+        assert_eq!(bytes, mine);
+        reading.read_at(&mut mine, at as u64).unwrap();
+        assert_eq!(bytes, mine);
+        bytes
+    };
+    assert_eq!(&seen(0), b"first");
+    file.write_at(b"later", 8190).unwrap();
+    assert_eq!(&seen(8190), b"later");
+    a.window_mut().copy_in(LEN - 5, b"ahead");
+    assert_eq!(&seen(LEN - 5), b"ahead");
+
+    let c = platform.map_mut(&platform.open(&path, Open::Write).unwrap(), 4096).unwrap();
+    c.window_mut().store_release(64, 0xfeed_beef);
+    assert_eq!(b.window().load_acquire(64), 0xfeed_beef);
+    drop(c);
+    assert_eq!(a.window().load(64), 0xfeed_beef);
+
+    file.sync().unwrap();
+    file.write_at(b"beyond", 30_000).unwrap();
+    assert_eq!(&seen(8190), b"later", "a file that grows keeps its mappings");
+}
+
+/// A mapping never promises bytes or rights that the file does not give.
+pub fn maps_are_refused_beyond_the_end_or_without_permission<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("file");
+    let file = holding(platform, &path, &[1; 5000]);
+    platform.map(&file, 5001).expect_err("one byte too many");
+    platform.map_mut(&file, 8192).expect_err("the rest of the page is not the file");
+    platform.map(&file, usize::MAX).expect_err("absurd");
+    platform.map(&file, 0).expect_err("nothing to map");
+    let reading = platform.open(&path, Open::Read).unwrap();
+    platform.map_mut(&reading, 5000).expect_err("opened for reading");
+    platform.map(&reading, 5000).unwrap();
+    platform.map_mut(&file, 5000).unwrap();
+}
+
+/// Closing and removing a file leaves its mappings whole.
+pub fn maps_outlive_their_file_and_its_name<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("file");
+    let file = holding(platform, &path, &[1; 4096]);
+    let (a, b) = (platform.map_mut(&file, 4096).unwrap(), platform.map(&file, 4096).unwrap());
+    drop(file);
+    platform.remove(&path).unwrap();
+    holding(platform, &path, &[2; 4096]);
+    a.window_mut().store(4, 9);
+    assert_eq!((b.window().load(0), b.window().load(4)), (0x0101_0101, 9));
+    std::thread::spawn(move || assert_eq!(b.window().load(4), 9)).join().unwrap();
+}
+
+/// Prefaulting and pinning are for speed alone.
+pub fn prefaulting_changes_nothing<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let file = holding(platform, &dir.join("file"), &[3; 1_000_003]);
+    let (a, b) = (platform.map_mut(&file, 1_000_003).unwrap(), platform.map(&file, 1_000_000).unwrap());
+    platform.prefault(&b).unwrap();
+    platform.prefault_mut(&a).unwrap();
+    platform.prefault_mut(&a).unwrap();
+    assert_eq!(content(&file), [3; 1_000_003]);
+    match platform.lock_memory(&a) {
+        Ok(()) => assert_eq!(content(&file), [3; 1_000_003]),
+        // A limit of the account that runs the test.
+        Err(trouble) => {
+            eprintln!("skipped: pinning memory: {trouble}: {}", std::error::Error::source(&trouble).unwrap())
+        }
+    }
+}
+
+/// A wait ends when the word is another, and when the time is over.
+pub fn waiting_ends<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("word");
+    let file = holding(platform, &path, &[0; 4096]);
+    let map = platform.map_mut(&file, 4096).unwrap();
+    let reading = platform.map(&platform.open(&path, Open::Read).unwrap(), 4096).unwrap();
+    map.window_mut().store(128, 5);
+    let minute = Duration::from_secs(60);
+    let before = platform.monotonic_ns();
+    assert_eq!(platform.wait(&reading, 128, 4, minute).unwrap(), Woken::Changed);
+    assert_eq!(platform.wait_mut(&map, 128, 6, minute).unwrap(), Woken::Changed);
+    assert!(platform.monotonic_ns() - before < 60_000_000_000);
+    let short = Duration::from_millis(5);
+    for round in 0..2 {
+        let before = platform.monotonic_ns();
+        let woken = match round {
+            0 => platform.wait(&reading, 128, 5, short).unwrap(),
+            _ => platform.wait_mut(&map, 128, 5, short).unwrap(),
+        };
+        // A system may wake for reasons of its own; if it says that the time is over, it is.
+        assert_ne!(woken, Woken::Changed);
+        assert!(woken == Woken::Signal || platform.monotonic_ns() - before >= 5_000_000);
+    }
+    platform.wake(&map, 128).expect("nobody sleeps, which is fine");
+    assert_eq!(map.window().load(128), 5);
+}
+
+/// Clocks go forward, identities stay, random numbers do not repeat.
+pub fn clocks_and_identities_hold<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let clone = platform.clone();
+    let (mono, wall) = (platform.monotonic_ns(), platform.now_ns());
+    assert!(wall > 1_500_000_000_000_000_000, "the wall clock counts from 1970");
+    platform.sleep(Duration::from_millis(2));
+    assert!(clone.monotonic_ns() - mono >= 2_000_000);
+    assert_eq!(platform.boot_id(), clone.boot_id());
+    assert_eq!(platform.process(), clone.process());
+    let mut drawn: Vec<u128> = (0..100).map(|_| platform.random()).collect();
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert_eq!(drawn.len(), 100);
+}
+
+/// `Support` tells the truth about barriers.
+pub fn barriers_are_what_support_says<P: Platform>(platform: &P, _dir: &Path) {
+    if platform.support().barrier {
+        platform.register_barrier().unwrap();
+        platform.register_barrier().unwrap();
+        platform.barrier().unwrap();
+    } else {
+        refused(TroubleKind::Unsupported, platform.register_barrier());
+        refused(TroubleKind::Unsupported, platform.barrier());
+    }
+}
+
+/// Free bytes and medium are those of where a path lies.
+pub fn media_have_room<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let file = holding(platform, &dir.join("file"), b"x");
+    assert!(platform.free_bytes(dir).unwrap() > 0);
+    assert_eq!(platform.medium(dir).unwrap(), platform.medium(&dir.join("file")).unwrap());
+    refused(TroubleKind::NotFound, platform.free_bytes(&dir.join("absent")));
+    refused(TroubleKind::NotFound, platform.medium(&dir.join("absent")));
+    if let Some(memory) = platform.memory_dir() {
+        assert_eq!(platform.medium(&memory).unwrap(), crate::Medium::Memory);
+        platform.list(&memory).unwrap();
+    }
+    drop(file);
+}
+
+/// One line tells the operation and the path; the reason is the source.
+pub fn trouble_says_what_and_where<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let path = dir.join("absent");
+    let trouble = platform.open(&path, Open::Read).unwrap_err();
+    assert_eq!((trouble.operation(), trouble.path()), ("open", path.as_path()));
+    assert_eq!(trouble.to_string(), format!("{}: open failed", path.display()));
+    assert!(std::error::Error::source(&trouble).is_some());
+    let file = holding(platform, &dir.join("file"), b"x");
+    let trouble = platform.map(&file, 4096).unwrap_err();
+    assert_eq!((trouble.operation(), trouble.path()), ("map", dir.join("file").as_path()));
+}
