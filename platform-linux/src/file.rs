@@ -287,3 +287,34 @@ pub(crate) fn memory_dir() -> Option<PathBuf> {
     let usable = fs::access(&shm, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     (usable && matches!(medium(&shm), Ok(Medium::Memory))).then_some(shm)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_stand_in_for_preallocation_and_holes_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = open(&dir.path().join("file"), Open::Create).unwrap();
+        file.write_at(b"before", 0).unwrap();
+        file.write_zeros(200_001).unwrap();
+        let mut bytes = vec![1; 300_000];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 200_001);
+        assert!(bytes.starts_with(b"before") && bytes[6..200_001].iter().all(|&byte| byte == 0));
+        assert!(file.file.metadata().unwrap().blocks() * 512 >= 200_001, "there is storage behind it");
+        file.write_zeros(10).unwrap();
+        assert_eq!(file.len().unwrap(), 200_001);
+
+        let sparse = open(&dir.path().join("sparse"), Open::Create).unwrap();
+        sparse.set_len(1 << 20).unwrap();
+        assert_eq!(sparse.write_zeros(2 << 20).unwrap_err().errno(), Some(Errno::OPNOTSUPP.raw_os_error()));
+    }
+
+    #[test]
+    fn names_without_a_directory_are_here() {
+        assert_eq!(parent(Path::new("name")), Path::new("."));
+        assert_eq!(parent(Path::new("a/name")), Path::new("a"));
+        assert_eq!(parent(Path::new("/")), Path::new("."));
+        sync_dir(Path::new("")).unwrap();
+    }
+}

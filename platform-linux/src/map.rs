@@ -105,8 +105,13 @@ impl LinuxMap {
         if has_populate() {
             return self.0.advise("prefault", Advice::LinuxPopulateRead);
         }
-        self.0.pages().for_each(|word| _ = std::hint::black_box(word.load(Ordering::Relaxed)));
+        self.touch();
         Ok(())
+    }
+
+    /// For kernels without `MADV_POPULATE_READ`.
+    fn touch(&self) {
+        self.0.pages().for_each(|word| _ = std::hint::black_box(word.load(Ordering::Relaxed)));
     }
 
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
@@ -130,6 +135,12 @@ impl LinuxMapMut {
         if has_populate() {
             return self.0.advise("prefault", Advice::LinuxPopulateWrite);
         }
+        self.touch();
+        Ok(())
+    }
+
+    /// For kernels without `MADV_POPULATE_WRITE`.
+    fn touch(&self) {
         for word in self.0.pages() {
             // A store of the value found, as one step, so that a peer's store cannot be undone. (`fetch_or(0)` would
             // do, but compilers turn it into a load.) A lost race is the peer's store into *its* mapping: again.
@@ -138,7 +149,6 @@ impl LinuxMapMut {
                 found = now;
             }
         }
-        Ok(())
     }
 
     pub(crate) fn lock(&self) -> Result<()> {
@@ -190,3 +200,57 @@ unsafe impl Region for LinuxMapMut {
 
 // SAFETY: mapped with PROT_WRITE from a descriptor that may write, else `mmap` would have refused.
 unsafe impl RegionMut for LinuxMapMut {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Linux;
+    use chronicle_platform::{Open, Platform};
+
+    const PAGES: usize = 256;
+
+    /// Minor faults of this thread so far.
+    fn faults() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(7).unwrap().parse().unwrap()
+    }
+
+    /// Faults of a store into, or a load from, every page. The few that reading `/proc` costs are in it.
+    fn faults_of(act: impl Fn(usize)) -> u64 {
+        faults();
+        let before = faults();
+        (0..PAGES).for_each(|page| act(page * page_size()));
+        faults() - before
+    }
+
+    #[test]
+    fn prefaulting_leaves_no_fault_to_the_first_store_or_load() {
+        const FEW: u64 = 16;
+        let dir = tempfile::tempdir().unwrap();
+        let file = Linux.open(&dir.path().join("file"), Open::Create).unwrap();
+        let len = PAGES * page_size();
+        file.allocate(len as u64).unwrap();
+        let writable = || Linux.map_mut(&file, len).unwrap();
+        let store = |map: &LinuxMapMut| faults_of(|at| map.window_mut().store(at, 1));
+        let load = |map: &LinuxMap| faults_of(|at| _ = std::hint::black_box(map.window().load(at)));
+
+        // The twin that shows that faults are counted at all.
+        let cold = store(&writable());
+        assert!(cold > 4 * FEW, "{cold} faults for stores into {PAGES} fresh pages");
+
+        let map = writable();
+        Linux.prefault_mut(&map).unwrap();
+        assert!(store(&map) <= FEW);
+        let map = writable();
+        map.touch();
+        assert!(store(&map) <= FEW, "touching does the same");
+
+        let map = Linux.map(&file, len).unwrap();
+        Linux.prefault(&map).unwrap();
+        assert!(load(&map) <= FEW);
+        let map = Linux.map(&file, len).unwrap();
+        map.touch();
+        assert!(load(&map) <= FEW);
+        assert_eq!(writable().window().load(len - page_size()), 1, "and no byte changed");
+    }
+}
