@@ -1,0 +1,86 @@
+//! Why a line of a recording is not a message: damage in what came in.
+//!
+//! A line that *is* a message, though one that no record holds, is not here: it is kept verbatim, as an opaque record.
+
+use core::fmt;
+
+use crate::json::NotJson;
+
+/// Why a line is malformed. Bytes are counted from the line's first, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// The line is not UTF-8.
+    NotUtf8 {
+        /// First byte that is not.
+        at: usize,
+    },
+    /// The line is longer than a line may be.
+    TooLong {
+        /// What a line may have.
+        most: usize,
+    },
+    /// The line does not begin with its receive time in nanoseconds and one blank.
+    NoTime,
+    /// What follows the receive time is not JSON.
+    NotJson {
+        /// Where it stops being JSON.
+        at: usize,
+        /// What would have gone on.
+        expected: &'static str,
+    },
+    /// A message of a known kind without a field that this kind has.
+    Lacks {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field with a value of another type than the kind has.
+    WrongType {
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A field whose number cannot be meant.
+    Absurd {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field that is there twice.
+    Twice {
+        /// The field.
+        field: &'static str,
+    },
+}
+
+impl Flaw {
+    /// The byte of the line where it was found, if it is at one.
+    #[must_use]
+    pub const fn at(&self) -> Option<usize> {
+        match self {
+            Self::NotUtf8 { at } | Self::NotJson { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn not_json(from: NotJson, json_at: usize) -> Self {
+        Self::NotJson { at: json_at + from.at, expected: from.expected }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
+            Self::TooLong { most } => write!(f, "longer than {most} bytes"),
+            Self::NoTime => f.write_str("no receive time in nanoseconds and blank at its start"),
+            Self::NotJson { at, expected } => write!(f, "not JSON at byte {at}: expected {expected}"),
+            Self::Lacks { field } => write!(f, "lacks the field `{field}`"),
+            Self::WrongType { field, expected } => write!(f, "field `{field}` is not {expected}"),
+            Self::Absurd { field } => write!(f, "field `{field}` has an absurd number"),
+            Self::Twice { field } => write!(f, "has the field `{field}` twice"),
+        }
+    }
+}
+
+impl core::error::Error for Flaw {}

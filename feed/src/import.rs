@@ -1,0 +1,426 @@
+//! Recorded files into records, one line at a time.
+//!
+//! [`Recording`] reads any `Read` and gives out one record after another; [`import`] pushes them into a sink; [`check`]
+//! only reports. The rules are the same for all venues:
+//!
+//! ```text
+//! a good line                  one record, in the order of the lines
+//! a line that is no message    none; counted and listed with line, offset and reason
+//! the gzip is cut              all whole lines before the cut, then the end; the partial line is not a line
+//! a message without a symbol   belongs to the file's only symbol, see below
+//! ```
+//!
+//! **Whose is a message that names no symbol?** A REST snapshot of spot or USD-M has none. It belongs to the only symbol
+//! that the file has named *before* it. If the file has named none yet, it waits for the next message that names one, and
+//! everything without a symbol behind it waits too, so that the order stays; if too much waits, or the file ends, there
+//! is no symbol. If the file has named more than one, there is none either. A snapshot without a symbol is kept verbatim
+//! with the reason `no_symbol`; it cannot be part of a book.
+//!
+//! To import nothing unless all is well, read twice: [`check`] first, and only if [`Report::is_clean`] says so read again
+//! and compare [`Report::sha256`], because a file can change in between. What cannot be read twice must be kept
+//! somewhere first; that is the caller's, who knows where.
+//!
+//! What this module never does: it opens no file, reads no clock, sleeps never, stores nothing, and never reorders.
+
+use core::fmt;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use chronicle_protocol::{Head, Opaque, OpaqueReason, Record};
+
+use crate::flaw::Flaw;
+use crate::report::Report;
+use crate::text::{Ending, Lines, Step};
+use crate::venue::{Message, Scratch, Venue};
+
+/// A line may have so many bytes unless [`Recording::with_line_len_max`] says otherwise. A level takes at least 10 bytes
+/// of text (`["1","2"],`) and 16 in a record, so the payload of such a line has less than 27 MiB: it fits in any
+/// segment from 32 MiB on.
+pub const LINE_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Messages without a symbol that wait for one.
+const WAITING_COUNT_MAX: usize = 1024;
+/// And their text.
+const WAITING_LEN_MAX: usize = 2 * LINE_LEN_MAX;
+
+/// A record that came out of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// Which record the payload is.
+    pub type_id: u16,
+    /// The recording's own receive time: the raw frame's `time_ns`.
+    pub ingest_ns: u64,
+    /// The record's bytes, see [`Record::parse`].
+    pub payload: &'a [u8],
+    /// The line that it was, counted from 1.
+    pub line: u64,
+}
+
+/// The file could not be read to its end.
+#[derive(Debug)]
+pub struct ReadError {
+    name: String,
+    offset: u64,
+    source: io::Error,
+}
+
+impl ReadError {
+    /// What the system said.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Bytes of the file that were read.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: cannot be read on at byte {}", self.name, self.offset)
+    }
+}
+
+impl core::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Why [`import`] stopped before the end.
+#[derive(Debug)]
+pub enum ImportError<E> {
+    /// The file could not be read on.
+    Read(ReadError),
+    /// The sink took no more.
+    Sink(E),
+}
+
+impl<E: fmt::Display> fmt::Display for ImportError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Sink(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for ImportError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Read(error) => error.source(),
+            Self::Sink(error) => error.source(),
+        }
+    }
+}
+
+/// The symbols that a file has named so far.
+#[derive(Debug)]
+enum Named {
+    None,
+    One(String),
+    Several,
+}
+
+/// A message without a symbol, waiting for one.
+#[derive(Debug)]
+struct Waiting {
+    line: u64,
+    text: String,
+}
+
+/// A recorded file being read.
+///
+/// ```
+/// use chronicle_feed::{Recording, Venue};
+/// use chronicle_protocol::Record;
+///
+/// let file = br#"1723161254340863867 {"stream":"ethusdt@trade","data":{"e":"trade","E":1723161255612,"s":"ETHUSDT","t":1520538925,"p":"2683.80000000","q":"0.00200000","T":1723161255611,"m":true,"M":true}}
+/// 1723161254340864567 {"stream":"ethusdt@trade","data":{"e":"tr
+/// "#;
+/// let mut recording = Recording::open(Venue::BinanceSpot, "two-lines", &file[..]);
+/// while let Some(parsed) = recording.advance()? {
+///     let Ok(Record::Trade(trade)) = Record::parse(parsed.type_id, parsed.payload) else { panic!() };
+///     assert_eq!(trade.head.price.decimal(trade.price).to_string(), "2683.80000000");
+/// }
+/// let report = recording.report();
+/// assert_eq!((report.lines, report.by_kind["trade"], report.malformed), (2, 1, 1));
+/// assert_eq!(report.malformed_lines[0].line, 2);
+/// # Ok::<(), chronicle_feed::ReadError>(())
+/// ```
+#[derive(Debug)]
+pub struct Recording<R> {
+    venue: Venue,
+    lines: Lines<R>,
+    scratch: Scratch,
+    payload: Vec<u8>,
+    named: Named,
+    /// Snapshots given the only symbol so far.
+    guessed_snapshots: u64,
+    waiting: VecDeque<Waiting>,
+    waiting_len: usize,
+    /// What waits has its answer and goes out before anything else.
+    releasing: bool,
+    /// The line that `lines` stands at goes out after those that waited.
+    held: bool,
+    report: Report,
+}
+
+/// What became of a line.
+enum Outcome {
+    Given(Given),
+    /// Malformed, or waiting.
+    Nothing,
+}
+
+#[derive(Clone, Copy)]
+struct Given {
+    type_id: u16,
+    ingest_ns: u64,
+    len: usize,
+    line: u64,
+}
+
+impl<R: Read> Recording<R> {
+    /// Begins to read a recording of `venue`: lines, plain or gzip by its first bytes. `name` is for the report.
+    pub fn open(venue: Venue, name: impl Into<String>, file: R) -> Self {
+        Self {
+            venue,
+            lines: Lines::new(file, LINE_LEN_MAX),
+            scratch: Scratch::default(),
+            payload: Vec::new(),
+            named: Named::None,
+            guessed_snapshots: 0,
+            waiting: VecDeque::new(),
+            waiting_len: 0,
+            releasing: false,
+            held: false,
+            report: Report::new(name.into(), venue.dialect().kinds),
+        }
+    }
+
+    /// Another limit than [`LINE_LEN_MAX`]; a longer line is malformed, and is never held in memory.
+    #[must_use]
+    pub fn with_line_len_max(mut self, line_len_max: usize) -> Self {
+        self.lines.set_line_len_max(line_len_max);
+        self
+    }
+
+    /// The next record; `None` at the end of the text, whole or cut.
+    ///
+    /// # Errors
+    ///
+    /// The reader's. Damage in the file is no error; it is in the report.
+    pub fn advance(&mut self) -> Result<Option<Parsed<'_>>, ReadError> {
+        let given = loop {
+            if self.releasing {
+                if let Some(waiting) = self.waiting.pop_front() {
+                    self.waiting_len -= waiting.text.len();
+                    break self.give_again(&waiting);
+                }
+                self.releasing = false;
+            }
+            if core::mem::take(&mut self.held) {
+                if let Outcome::Given(given) = self.line(true) {
+                    break given;
+                }
+                continue;
+            }
+            let step = self.lines.advance().map_err(|source| ReadError {
+                name: self.report.name.clone(),
+                offset: self.lines.file_offset(),
+                source,
+            })?;
+            match step {
+                Step::Line => {
+                    self.report.lines += 1;
+                    if let Outcome::Given(given) = self.line(false) {
+                        break given;
+                    }
+                }
+                Step::TooLong => {
+                    self.report.lines += 1;
+                    let why = Flaw::TooLong { most: self.lines.line_len_max() };
+                    self.report.count_malformed(self.lines.number(), self.lines.offset(), why);
+                }
+                Step::End if !self.waiting.is_empty() => self.releasing = true,
+                Step::End => {
+                    self.close();
+                    return Ok(None);
+                }
+            }
+        };
+        Ok(Some(Parsed {
+            type_id: given.type_id,
+            ingest_ns: given.ingest_ns,
+            payload: &self.payload[..given.len],
+            line: given.line,
+        }))
+    }
+
+    /// Reads the line that `lines` stands at; `again` if it was counted already.
+    fn line(&mut self, again: bool) -> Outcome {
+        let (number, offset) = (self.lines.number(), self.lines.offset());
+        let message = core::str::from_utf8(self.lines.line())
+            .map_err(|error| Flaw::NotUtf8 { at: error.valid_up_to() })
+            .and_then(|line| Ok(((self.venue.dialect().read)(line, &mut self.scratch)?, line)));
+        let (message, line) = match message {
+            Ok(message) => message,
+            Err(why) => {
+                self.report.count_malformed(number, offset, why);
+                return Outcome::Nothing;
+            }
+        };
+        if !again {
+            self.report.count_kind(message.kind, self.venue.dialect().kinds.len());
+            self.report.see_ingest(message.record.head().ingest_ns);
+        }
+        let symbol = message.record.symbol();
+        if !symbol.is_empty() {
+            match &self.named {
+                Named::One(one) if one == symbol => {}
+                Named::Several => self.report.see_symbol(symbol),
+                Named::None => {
+                    self.report.see_symbol(symbol);
+                    self.named = Named::One(symbol.to_owned());
+                }
+                Named::One(_) => {
+                    self.report.see_symbol(symbol);
+                    self.report.doubtful_snapshots = self.guessed_snapshots;
+                    self.named = Named::Several;
+                }
+            }
+            if !self.waiting.is_empty() {
+                // Those that waited now have their symbol, and came first.
+                (self.releasing, self.held) = (true, true);
+                return Outcome::Nothing;
+            }
+        } else if matches!(self.named, Named::None) {
+            self.waiting_len += line.len();
+            self.waiting.push_back(Waiting { line: number, text: line.to_owned() });
+            self.releasing = self.waiting.len() >= WAITING_COUNT_MAX || self.waiting_len >= WAITING_LEN_MAX;
+            return Outcome::Nothing;
+        }
+        Outcome::Given(encode(
+            message,
+            &self.named,
+            number,
+            &mut self.payload,
+            &mut self.report,
+            &mut self.guessed_snapshots,
+        ))
+    }
+
+    /// A line that was understood before, now that it is settled whose it is.
+    fn give_again(&mut self, waiting: &Waiting) -> Given {
+        match (self.venue.dialect().read)(&waiting.text, &mut self.scratch) {
+            Ok(message) => encode(
+                message,
+                &self.named,
+                waiting.line,
+                &mut self.payload,
+                &mut self.report,
+                &mut self.guessed_snapshots,
+            ),
+            Err(why) => panic!("line {} was a message and now {why}", waiting.line),
+        }
+    }
+
+    fn close(&mut self) {
+        match self.lines.ending() {
+            Some(Ending::Truncated(cut)) => self.report.truncated_at = Some(cut.clone()),
+            Some(Ending::Corrupt(cut)) => self.report.corrupt_at = Some(cut.clone()),
+            Some(Ending::Whole) | None => {}
+        }
+        self.report.sha256 = self.lines.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.report.bytes = self.lines.file_offset();
+    }
+
+    /// What was found so far; complete, with [`Report::sha256`], once [`Recording::advance`] has returned `None`.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The report without a copy.
+    #[must_use]
+    pub fn into_report(self) -> Report {
+        self.report
+    }
+}
+
+/// Writes the record into the payload buffer, under its own symbol or the file's.
+fn encode(
+    message: Message<'_>,
+    named: &Named,
+    line: u64,
+    payload: &mut Vec<u8>,
+    report: &mut Report,
+    guessed_snapshots: &mut u64,
+) -> Given {
+    let mut record = message.record;
+    if record.symbol().is_empty() {
+        match (named, &record) {
+            (Named::One(symbol), _) => {
+                *guessed_snapshots += u64::from(matches!(record, Record::BookSnapshot(_)));
+                record = record.with_symbol(symbol);
+            }
+            (_, Record::Opaque(_)) => {}
+            (_, _) => {
+                let Head { exchange_ns, ingest_ns, transact_ns, .. } = *record.head();
+                record = Record::Opaque(Opaque {
+                    head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
+                    reason: OpaqueReason::NoSymbol,
+                    symbol: "",
+                    bytes: message.verbatim.as_bytes(),
+                });
+            }
+        }
+    }
+    if let Record::Opaque(opaque) = &record {
+        report.count_opaque(opaque.reason);
+    }
+    let needed = record.encoded_len();
+    if payload.len() < needed {
+        payload.resize(needed, 0);
+    }
+    match record.encode(&mut payload[..needed]) {
+        Ok(len) => Given { type_id: record.type_id(), ingest_ns: record.head().ingest_ns, len, line },
+        // The dialect refuses what a record cannot hold.
+        Err(why) => panic!("line {line} became a record that cannot be written: {why}"),
+    }
+}
+
+/// Reads a whole file into `sink`.
+///
+/// # Errors
+///
+/// The reader's or the sink's; records given to the sink before stay given. Damage in the file is in the report.
+pub fn import<R: Read, E>(
+    venue: Venue,
+    name: impl Into<String>,
+    file: R,
+    mut sink: impl FnMut(Parsed<'_>) -> Result<(), E>,
+) -> Result<Report, ImportError<E>> {
+    let mut recording = Recording::open(venue, name, file);
+    while let Some(parsed) = recording.advance().map_err(ImportError::Read)? {
+        sink(parsed).map_err(ImportError::Sink)?;
+    }
+    Ok(recording.into_report())
+}
+
+/// Reads a whole file and only reports: the first of the two passes of `--strict`.
+///
+/// Any bytes will do; this is the function to fuzz.
+///
+/// # Errors
+///
+/// The reader's.
+pub fn check<R: Read>(venue: Venue, name: impl Into<String>, file: R) -> Result<Report, ReadError> {
+    let mut recording = Recording::open(venue, name, file);
+    while recording.advance()?.is_some() {}
+    Ok(recording.into_report())
+}

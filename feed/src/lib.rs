@@ -1,0 +1,46 @@
+//! Recorded market data into Chronicle's records.
+//!
+//! A recording is a file of a venue's own messages, one a line, with the time at which each was received. This crate
+//! turns each into one record of `chronicle-protocol`, ready for a raw stream, and says what it could not turn:
+//!
+//! ```
+//! use chronicle_feed::{Venue, import};
+//!
+//! let file = br#"1723161254024619568 {"stream":"ethusdt@bookTicker","data":{"u":35346513501,"s":"ETHUSDT","b":"2683.80000000","B":"3.02920000","a":"2683.81000000","A":"31.43950000"}}
+//! "#;
+//! let mut stored = 0;
+//! let report = import(Venue::BinanceSpot, "ethusdt.gz", &file[..], |parsed| {
+//!     stored += parsed.payload.len();
+//!     Ok::<(), std::convert::Infallible>(())
+//! })
+//! .unwrap();
+//! assert!(report.is_clean());
+//! assert_eq!(report.by_kind["bookTicker"], 1);
+//! assert_eq!(stored, 32 + 40 + 7);
+//! ```
+//!
+//! - [`Recording`], [`import`], [`check`]: reading, with the rules for damage and for symbols in [`mod@import`].
+//! - [`Venue`]: the venues; each is one row of a table and one file.
+//! - [`Report`]: what was found, as `chronicle import --json` prints it.
+//! - [`Pace`]: when a recorded message is due in a playback.
+//!
+//! What this crate never does: it knows no storage and no operating system, opens no file, reads no clock, starts no
+//! thread, never sleeps, and never drops a message in silence: every line is a record or is counted as malformed.
+
+#![forbid(unsafe_code)]
+
+mod binance;
+mod flaw;
+pub mod import;
+mod json;
+mod pace;
+pub mod report;
+mod text;
+mod venue;
+
+pub use flaw::Flaw;
+pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};
+pub use pace::Pace;
+pub use report::{MalformedLine, Report};
+pub use text::Cut;
+pub use venue::{UnknownVenue, Venue};
