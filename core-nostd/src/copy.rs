@@ -2,9 +2,12 @@
 //!
 //! An ordinary `memcpy` from memory that a peer may be writing is undefined, even if the bytes are thrown away after
 //! a failed check. These copies mean: *one relaxed `AtomicU32` access for each 4-aligned word, in some order*. The
-//! portable form is written just so; on x86-64 and AArch64 the same meaning is carried out 16 bytes at a time by
-//! inline assembly, which the compiler can neither tear nor merge, and whose 16-byte accesses the hardware never
-//! splits below an aligned 4-byte word.
+//! portable form is written just so; on x86-64 with SSE2 and on AArch64 the same meaning is carried out 16 bytes at a
+//! time by inline assembly, which the compiler can neither tear nor merge. What it may assume of the hardware, and no
+//! more: a 16-byte SSE access at a 4-aligned address is never split inside an aligned 4-byte word; a load or store pair
+//! of *32-bit* registers is single-copy atomic for each of the two words. (A pair of 64-bit registers is not, where the
+//! address is a multiple of 4 but not of 8.) Only the shared side is touched by assembly on AArch64: private memory may
+//! have any alignment, and how to reach that is the compiler's knowledge.
 //!
 //! Never here: bounds checks (see `region.rs`), orderings stronger than relaxed.
 
@@ -20,10 +23,35 @@ use crate::sync::{AtomicU32, Ordering};
 pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+    while at + 64 <= len {
+        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
+        // stands for sixteen relaxed stores of the words it covers.
+        unsafe {
+            core::arch::asm!(
+                "movups {a}, [{src}]",
+                "movups {b}, [{src} + 16]",
+                "movups {c}, [{src} + 32]",
+                "movups {d}, [{src} + 48]",
+                "movups [{dst}], {a}",
+                "movups [{dst} + 16], {b}",
+                "movups [{dst} + 32], {c}",
+                "movups [{dst} + 48], {d}",
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                src = in(reg) src.wrapping_add(at),
+                dst = in(reg) dst.wrapping_add(at),
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 64;
+    }
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
     while at + 16 <= len {
-        // SAFETY: 16 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the
-        // block stands for four relaxed stores of the words it covers.
+        // SAFETY: 16 bytes from `at` lie inside both ranges. For the memory model the block stands for four relaxed
+        // stores of the words it covers.
         unsafe {
             core::arch::asm!(
                 "movups {x}, [{src}]",
@@ -38,14 +66,17 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {
-        // SAFETY: as above; a load or store pair of X registers is single-copy atomic for each aligned word in it.
+        // SAFETY: 16 bytes from `at` lie inside `src`, and every bit pattern is four words.
+        let [a, b, c, d] = unsafe { src.wrapping_add(at).cast::<[u32; 4]>().read_unaligned() };
+        // SAFETY: 16 bytes from `at` lie inside `dst`; a store pair of W registers stands for two relaxed stores.
         unsafe {
             core::arch::asm!(
-                "ldp {a}, {b}, [{src}]",
-                "stp {a}, {b}, [{dst}]",
-                a = out(reg) _,
-                b = out(reg) _,
-                src = in(reg) src.wrapping_add(at),
+                "stp {a:w}, {b:w}, [{dst}]",
+                "stp {c:w}, {d:w}, [{dst}, #8]",
+                a = in(reg) a,
+                b = in(reg) b,
+                c = in(reg) c,
+                d = in(reg) d,
                 dst = in(reg) dst.wrapping_add(at),
                 options(nostack, preserves_flags),
             );
@@ -71,7 +102,32 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
 pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+    while at + 64 <= len {
+        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
+        // stands for sixteen relaxed loads of the words it covers.
+        unsafe {
+            core::arch::asm!(
+                "movups {a}, [{src}]",
+                "movups {b}, [{src} + 16]",
+                "movups {c}, [{src} + 32]",
+                "movups {d}, [{src} + 48]",
+                "movups [{dst}], {a}",
+                "movups [{dst} + 16], {b}",
+                "movups [{dst} + 32], {c}",
+                "movups [{dst} + 48], {d}",
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                src = in(reg) src.wrapping_add(at),
+                dst = in(reg) dst.wrapping_add(at),
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 64;
+    }
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
     while at + 16 <= len {
         // SAFETY: 16 bytes from `at` lie inside both ranges. For the memory model the block stands for four relaxed
         // loads of the words it covers.
@@ -89,18 +145,22 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {
-        // SAFETY: as above; a load pair of X registers is single-copy atomic for each aligned word in it.
+        let (a, b, c, d): (u32, u32, u32, u32);
+        // SAFETY: 16 bytes from `at` lie inside `src`; a load pair of W registers stands for two relaxed loads.
         unsafe {
             core::arch::asm!(
-                "ldp {a}, {b}, [{src}]",
-                "stp {a}, {b}, [{dst}]",
-                a = out(reg) _,
-                b = out(reg) _,
+                "ldp {a:w}, {b:w}, [{src}]",
+                "ldp {c:w}, {d:w}, [{src}, #8]",
+                a = out(reg) a,
+                b = out(reg) b,
+                c = out(reg) c,
+                d = lateout(reg) d,
                 src = in(reg) src.wrapping_add(at),
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
+                options(nostack, preserves_flags, readonly),
             );
         }
+        // SAFETY: 16 bytes from `at` lie inside `dst`.
+        unsafe { dst.wrapping_add(at).cast::<[u32; 4]>().write_unaligned([a, b, c, d]) };
         at += 16;
     }
     while at < len {
@@ -109,6 +169,71 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
         // SAFETY: `dst` is valid for `len` bytes and `at + 4 <= len`, because both are multiples of 4.
         unsafe { dst.wrapping_add(at).cast::<u32>().write_unaligned(word) };
         at += 4;
+    }
+}
+
+/// Stores the seven words behind a frame's commit word: `crc`, then three pairs.
+///
+/// # Safety
+///
+/// `dst` is 4-aligned, valid for atomic writes of 32 bytes, and reached only through atomics meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn store_head(dst: *mut u8, crc: u32, pairs: [u64; 3]) {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: 32 bytes at `dst` may be written, by the contract above. For the memory model the block stands for seven
+    // relaxed stores.
+    unsafe {
+        core::arch::asm!(
+            "mov dword ptr [{dst} + 4], {crc:e}",
+            "mov qword ptr [{dst} + 8], {a}",
+            "mov qword ptr [{dst} + 16], {b}",
+            "mov qword ptr [{dst} + 24], {c}",
+            crc = in(reg) crc,
+            a = in(reg) pairs[0],
+            b = in(reg) pairs[1],
+            c = in(reg) pairs[2],
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    {
+        // SAFETY: bytes 4..8 of the 32.
+        unsafe { word_at(dst.wrapping_add(4)) }.store(crc, Ordering::Relaxed);
+        for (i, pair) in pairs.into_iter().enumerate() {
+            // SAFETY: bytes 8..32 in steps of 8; the lower word.
+            unsafe { word_at(dst.wrapping_add(8 + 8 * i)) }.store(pair as u32, Ordering::Relaxed);
+            // SAFETY: the upper word.
+            unsafe { word_at(dst.wrapping_add(12 + 8 * i)) }.store((pair >> 32) as u32, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Stores zeros over the nine words from `dst`: a frame's last slot and the commit word behind it.
+///
+/// # Safety
+///
+/// `dst` is 4-aligned, valid for atomic writes of 36 bytes, and reached only through atomics meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn zero_slot(dst: *mut u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: 36 bytes at `dst` may be written, by the contract above. For the memory model the block stands for nine
+    // relaxed stores.
+    unsafe {
+        core::arch::asm!(
+            "xorps {zero}, {zero}",
+            "movups [{dst}], {zero}",
+            "movups [{dst} + 16], {zero}",
+            "mov dword ptr [{dst} + 32], 0",
+            zero = out(xmm_reg) _,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    for i in 0..9 {
+        // SAFETY: words 0..9 of the 36 bytes.
+        unsafe { word_at(dst.wrapping_add(4 * i)) }.store(0, Ordering::Relaxed);
     }
 }
 

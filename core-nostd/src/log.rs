@@ -17,7 +17,7 @@
 use crate::{
     Checksum, Damage, Fault, Header, Payload, Seal, frame,
     layout::{self, COMMIT_END, FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, frame_len},
-    region::{Region, RegionMut, Window, WindowMut},
+    region::{FrameWords, Region, RegionMut, Window, WindowMut},
     segment,
 };
 use core::fmt;
@@ -84,10 +84,14 @@ pub struct Appender<R> {
     region: R,
     header: Header,
     tail: usize,
+    /// Offset of the last slot, kept for `End`: frames end before it. The tail itself once the segment has ended.
+    limit: usize,
     first_seq: u64,
     next_seq: u64,
     min_time: u64,
     max_time: u64,
+    /// Whether `min_time` and `max_time` cover every frame of the segment.
+    whole: bool,
     ended: bool,
 }
 
@@ -96,66 +100,56 @@ impl<R: RegionMut> Appender<R> {
     ///
     /// # Errors
     ///
-    /// The header is damaged or has no begin field.
+    /// The header is damaged, has no begin field, or names a `ro_compat` feature that this version does not know.
     pub fn attach(region: R) -> Result<Self, Damage> {
         let start = Reader::attach(&region)?.mark();
+        start.header.writable()?;
         Ok(Self::resume(region, &start))
     }
 
     /// Goes on where a reader of the same region found the end: after a restart, walk a [`Reader`] to the last frame
     /// that is accepted and pass its [`Reader::mark`].
     ///
-    /// What lies behind is overwritten; the slot there is opened at once.
+    /// What lies behind is overwritten; the slot there is opened at once. Where [`Step::End`] was seen the segment is
+    /// over, and to resume there would undo its end; where [`Header::writable`] refuses, so must the caller.
     ///
     /// # Panics
     ///
-    /// If the mark is of a longer region.
+    /// If the region is shorter than the mark's segment: it is another region's mark.
     pub fn resume(region: R, mark: &Mark) -> Self {
-        let Mark { header, offset, first_seq, next_seq, min_time, max_time } = *mark;
+        let Mark { header, offset, first_seq, next_seq, min_time, max_time, whole } = *mark;
         let window = region.window_mut();
+        assert!(
+            window.len() >= header.segment_len as usize,
+            "bug: a mark of a segment of {} bytes used on a region of {}",
+            header.segment_len,
+            window.len()
+        );
         // ORDERING: Relaxed. The slot is open already, or holds a frame that recovery refused and no reader took.
         window.store(offset, 0);
-        Appender { region, header, tail: offset, first_seq, next_seq, min_time, max_time, ended: false }
+        let limit = header.segment_len as usize - FRAME_HEADER_LEN;
+        Appender { region, header, tail: offset, limit, first_seq, next_seq, min_time, max_time, whole, ended: false }
     }
 
     /// Appends one frame: copy, checksum, commit.
     ///
-    /// `#[inline]`: the copy of a payload whose length the caller knows becomes a few stores.
+    /// Inlined, so that the copy of a payload whose length the caller knows becomes a few stores.
     ///
     /// # Errors
     ///
     /// No room, or the payload is larger than any segment of this length takes.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, append: Append, payload: &[u8]) -> Result<Appended, AppendError> {
         let need = self.room(payload.len())?;
-        let at = self.tail;
-        let window = self.region.window_mut();
-        let header = self.header_for(append, payload.len());
-        match self.header.checksum {
-            Checksum::CommitWord => {
-                store_header(window, at, &header);
-                window.copy_in_padded(at + FRAME_HEADER_LEN, payload, need - FRAME_HEADER_LEN);
-            }
-            // One CRC call over contiguous bytes costs little more than half of two (docs/decisions/0001): a small
-            // frame is put together in private memory, summed and copied out in one run.
-            Checksum::Frame if payload.len() <= SMALL => {
-                let mut whole = [0; FRAME_HEADER_LEN + SMALL];
-                whole[8..FRAME_HEADER_LEN].copy_from_slice(&zerocopy::IntoBytes::as_bytes(&header)[8..]);
-                whole[FRAME_HEADER_LEN..FRAME_HEADER_LEN + payload.len()].copy_from_slice(payload);
-                let mut crc = crc32fast::Hasher::new_with_initial(self.header.salt ^ header.commit.get());
-                crc.update(&whole[8..FRAME_HEADER_LEN + payload.len()]);
-                // Word 0 stays zero: the slot is open until the Release below.
-                whole[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
-                window.copy_in_padded(at, &whole[..need], need);
-            }
-            Checksum::Frame => {
-                let mut header = header;
-                header.crc = frame::crc(&header, payload, self.header.salt).into();
-                store_header(window, at, &header);
-                window.copy_in_padded(at + FRAME_HEADER_LEN, payload, need - FRAME_HEADER_LEN);
-            }
+        let commit = payload.len() as u32 + 1;
+        let mut head = self.words_for(append);
+        if self.header.checksum == Checksum::Frame {
+            head.crc = crc(self.header.salt ^ commit, head.seq, head.time_ns, head.kind, payload);
         }
-        Ok(self.publish(append.time_ns, need, header.commit.get()))
+        // SAFETY: `room` left the last slot of the segment free behind `tail + need`, `resume` proved the segment to
+        // lie inside the region, and `frame_len` gave `need`, a whole number of slots with the payload behind a header.
+        unsafe { self.region.window_mut().frame(self.tail, need, head, payload) };
+        Ok(self.publish(append.time_ns, need, commit))
     }
 
     /// Takes space for a payload of `len` bytes, to be written in place.
@@ -175,23 +169,31 @@ impl<R: RegionMut> Appender<R> {
         if !self.ended {
             let end = frame::end(self.next_seq, self.header.salt, self.header.checksum);
             let window = self.region.window_mut();
-            store_header(window, self.tail, &end);
+            let head = FrameWords { crc: end.crc.get(), seq: self.next_seq, time_ns: 0, kind: 0 };
+            store_words(window, self.tail, &head);
             // ORDERING: Release pairs with the Acquire in `Reader::step`: whoever sees `End` sees its fields, and, in a
             // queue, the next segment's begin field, which was stored before.
             window.store_release(self.tail, COMMIT_END);
             self.ended = true;
+            self.limit = self.tail;
         }
     }
 
     /// What the seal of this segment says once it has ended.
+    ///
+    /// An appender that was [resumed](Appender::resume) from a mark inside the segment ([`Reader::attach_at`]) has not
+    /// seen the times of the frames before it: it walks them here, at the cost of a scan of the segment.
     #[must_use]
     pub fn seal(&self) -> Seal {
-        Seal {
-            count: self.next_seq - self.first_seq,
-            end: self.tail as u64,
-            min_time: if self.next_seq == self.first_seq { 0 } else { self.min_time },
-            max_time: self.max_time,
+        let (mut min_time, mut max_time) = (self.min_time, self.max_time);
+        if !self.whole
+            && let Ok(mut earlier) = Reader::attach(&self.region)
+        {
+            while earlier.mark.offset < self.tail && matches!(earlier.step(), Ok(Step::Frame(_))) {}
+            min_time = min_time.min(earlier.mark.min_time);
+            max_time = max_time.max(earlier.mark.max_time);
         }
+        summary(self.first_seq, self.next_seq, self.tail, min_time, max_time)
     }
 
     /// The number that the next frame gets.
@@ -231,34 +233,35 @@ impl<R: RegionMut> Appender<R> {
     #[inline]
     #[must_use]
     pub fn left(&self) -> usize {
-        // The last slot is kept for `End`.
-        self.header.segment_len as usize - FRAME_HEADER_LEN - self.tail
+        self.limit - self.tail
     }
 
     #[inline]
     fn room(&self, payload_len: usize) -> Result<usize, AppendError> {
-        let max = layout::max_payload(self.header.segment_len as usize);
-        let needed = match frame_len(payload_len) {
-            Some(needed) if payload_len <= max => needed,
-            _ => return Err(AppendError::TooLarge { len: payload_len, max }),
-        };
-        let left = if self.ended { 0 } else { self.left() };
-        if needed > left {
-            return Err(AppendError::Full { needed, left });
+        if let Some(needed) = frame_len(payload_len)
+            && needed <= self.left()
+        {
+            return Ok(needed);
         }
-        Ok(needed)
+        Err(self.refusal(payload_len))
+    }
+
+    #[cold]
+    fn refusal(&self, payload_len: usize) -> AppendError {
+        let max = layout::max_payload(self.header.segment_len as usize);
+        match frame_len(payload_len) {
+            Some(needed) if payload_len <= max => AppendError::Full { needed, left: self.left() },
+            _ => AppendError::TooLarge { len: payload_len, max },
+        }
     }
 
     #[inline]
-    fn header_for(&self, append: Append, payload_len: usize) -> FrameHeader {
-        FrameHeader {
-            commit: (payload_len as u32 + 1).into(),
-            crc: 0.into(),
-            seq: self.next_seq.into(),
-            time_ns: append.time_ns.into(),
-            type_id: append.type_id.into(),
-            flags: append.flags.into(),
-            reserved: 0.into(),
+    fn words_for(&self, append: Append) -> FrameWords {
+        FrameWords {
+            crc: 0,
+            seq: self.next_seq,
+            time_ns: append.time_ns,
+            kind: u32::from(append.type_id) | u32::from(append.flags) << 16,
         }
     }
 
@@ -266,7 +269,6 @@ impl<R: RegionMut> Appender<R> {
     fn publish(&mut self, time_ns: u64, need: usize, commit: u32) -> Appended {
         let at = self.tail;
         let window = self.region.window_mut();
-        window.store(at + need, 0);
         // ORDERING: Release pairs with the Acquire in `Reader::step`: whoever sees this length also sees the header,
         // the payload and the open word after it.
         window.store_release(at, commit);
@@ -279,17 +281,49 @@ impl<R: RegionMut> Appender<R> {
     }
 }
 
-/// Largest payload that `append` sums in one run; covers a cache line pair with its header.
-const SMALL: usize = 96;
+fn summary(first_seq: u64, next_seq: u64, end: usize, min_time: u64, max_time: u64) -> Seal {
+    let count = next_seq - first_seq;
+    let (min_time, max_time) = if count == 0 { (0, 0) } else { (min_time, max_time) };
+    Seal { count, end: end as u64, min_time, max_time }
+}
 
-/// Stores a header except its commit word.
-#[inline]
-fn store_header(window: WindowMut<'_>, at: usize, header: &FrameHeader) {
-    window.store(at + 4, header.crc.get());
-    window.store64(at + 8, header.seq.get());
-    window.store64(at + 16, header.time_ns.get());
-    window.store(at + 24, u32::from(header.type_id.get()) | u32::from(header.flags.get()) << 16);
-    window.store(at + 28, header.reserved.get());
+/// Largest payload that is summed together with its header; two cache lines less the header's part.
+const SMALL: usize = 128 - HEADER_PART;
+/// Bytes of a header that its CRC covers.
+const HEADER_PART: usize = FRAME_HEADER_LEN - 8;
+
+/// The CRC of a frame whose payload is at hand in private memory.
+///
+/// One call over contiguous bytes costs little more than half of two (`docs/decisions/0001-frame-header.md`), so a
+/// small frame is put together first. Not inlined: `append` without checksums stays small enough to be.
+#[inline(never)]
+fn crc(initial: u32, seq: u64, time_ns: u64, kind: u32, payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(initial);
+    if payload.len() <= SMALL {
+        let mut whole = [0; HEADER_PART + SMALL];
+        whole[..8].copy_from_slice(&seq.to_le_bytes());
+        whole[8..16].copy_from_slice(&time_ns.to_le_bytes());
+        whole[16..HEADER_PART].copy_from_slice(&u64::from(kind).to_le_bytes());
+        let (chunks, rest) = payload.as_chunks::<16>();
+        let mut at = HEADER_PART;
+        for chunk in chunks {
+            whole[at..at + 16].copy_from_slice(chunk);
+            at += 16;
+        }
+        for byte in rest {
+            whole[at] = *byte;
+            at += 1;
+        }
+        crc.update(&whole[..at]);
+    } else {
+        let mut head = [0; HEADER_PART];
+        head[..8].copy_from_slice(&seq.to_le_bytes());
+        head[8..16].copy_from_slice(&time_ns.to_le_bytes());
+        head[16..].copy_from_slice(&u64::from(kind).to_le_bytes());
+        crc.update(&head);
+        crc.update(payload);
+    }
+    crc.finalize()
 }
 
 /// Space for one frame that its writer fills in place. Dropping it aborts: nothing was stored that anybody can see.
@@ -353,22 +387,34 @@ impl<R: RegionMut> Claim<'_, R> {
         let window = log.region.window_mut();
         let at = log.tail;
         window.zero(at + FRAME_HEADER_LEN + filled, need - FRAME_HEADER_LEN - filled);
-        let mut header = log.header_for(append, len);
+        let commit = len as u32 + 1;
+        let mut head = log.words_for(append);
         if log.header.checksum == Checksum::Frame {
-            header.crc = crc_in_place(*window, at, &header, len, log.header.salt).into();
+            head.crc = crc_in_place(*window, at, log.header.salt, commit, &head, len);
         }
-        store_header(window, at, &header);
-        log.publish(append.time_ns, need, header.commit.get())
+        store_words(window, at, &head);
+        window.store(at + need, 0);
+        log.publish(append.time_ns, need, commit)
     }
 
     /// Gives the space back; the same as dropping the claim.
     pub fn abort(self) {}
 }
 
+/// Stores a header except its commit word.
+fn store_words(window: WindowMut<'_>, at: usize, head: &FrameWords) {
+    window.store(at + 4, head.crc);
+    window.store64(at + 8, head.seq);
+    window.store64(at + 16, head.time_ns);
+    window.store64(at + 24, head.kind.into());
+}
+
 /// The CRC of a frame whose payload lies in a region, read through copies of bounded size.
-fn crc_in_place(window: Window<'_>, at: usize, header: &FrameHeader, payload_len: usize, salt: u32) -> u32 {
-    let mut crc = crc32fast::Hasher::new_with_initial(salt ^ header.commit.get());
-    crc.update(&zerocopy::IntoBytes::as_bytes(header)[8..]);
+fn crc_in_place(window: Window<'_>, at: usize, salt: u32, commit: u32, head: &FrameWords, payload_len: usize) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(salt ^ commit);
+    crc.update(&head.seq.to_le_bytes());
+    crc.update(&head.time_ns.to_le_bytes());
+    crc.update(&u64::from(head.kind).to_le_bytes());
     let mut chunk = [0; 512];
     let mut done = 0;
     while done < payload_len {
@@ -420,6 +466,8 @@ pub struct Mark {
     next_seq: u64,
     min_time: u64,
     max_time: u64,
+    /// Whether every frame before `offset` was walked over.
+    whole: bool,
 }
 
 impl Mark {
@@ -439,6 +487,13 @@ impl Mark {
     #[must_use]
     pub fn first_seq(&self) -> u64 {
         self.first_seq
+    }
+
+    /// What a seal says of a segment that ends here; `None` if its frames were not all walked over
+    /// ([`Reader::attach_at`]). After the last frame it must equal the stored one.
+    #[must_use]
+    pub fn seal(&self) -> Option<Seal> {
+        self.whole.then(|| summary(self.first_seq, self.next_seq, self.offset, self.min_time, self.max_time))
     }
 
     /// Smallest and largest time of the frames walked over; `None` if there were none.
@@ -481,7 +536,7 @@ impl<R: Region> Reader<R> {
     ///
     /// # Errors
     ///
-    /// As [`Reader::attach`]; or the offset is not a frame's in this segment, or the seq is before its first.
+    /// As [`Reader::attach`]; or the offset is not a frame's in this segment, or no frame there can have this seq.
     pub fn attach_at(region: R, offset: u32, seq: u64) -> Result<Self, Damage> {
         let mut reader = Self::attach(region)?;
         let last = reader.mark.header.segment_len as usize - FRAME_HEADER_LEN;
@@ -489,16 +544,25 @@ impl<R: Region> Reader<R> {
         if offset < HEADER_LEN || offset > last || !offset.is_multiple_of(layout::FRAME_ALIGN) {
             return Err(Damage::at(offset as u64, Fault::Field { name: "offset", found: offset as u64 }));
         }
-        if seq < reader.mark.first_seq {
-            return Err(Damage::at(offset as u64, Fault::Seq { expected: reader.mark.first_seq, found: seq }));
+        // Before `offset` there is room for so many frames, and for no fewer than one if there is room at all.
+        let before = ((offset - HEADER_LEN) / FRAME_HEADER_LEN) as u64;
+        let first_seq = reader.mark.first_seq;
+        let possible = first_seq + before.min(1)..=first_seq + before;
+        if !possible.contains(&seq) {
+            let expected = if seq < *possible.start() { *possible.start() } else { *possible.end() };
+            return Err(Damage::at(offset as u64, Fault::Seq { expected, found: seq }));
         }
         reader.mark.offset = offset;
         reader.mark.next_seq = seq;
+        reader.mark.whole = offset == HEADER_LEN;
         Ok(reader)
     }
 
     fn at(region: R, header: Header, offset: usize, first_seq: u64, next_seq: u64) -> Self {
-        Reader { region, mark: Mark { header, offset, first_seq, next_seq, min_time: u64::MAX, max_time: 0 } }
+        Reader {
+            region,
+            mark: Mark { header, offset, first_seq, next_seq, min_time: u64::MAX, max_time: 0, whole: true },
+        }
     }
 
     /// The next frame, without checking its CRC: commit words are enough while the machine lives.
@@ -549,7 +613,8 @@ impl<R: Region> Reader<R> {
         let time_ns = window.load64(at + 16);
         let kind = window.load(at + 24);
         mark.offset = at + len;
-        mark.next_seq = seq.wrapping_add(1);
+        // No overflow: the first seq is below `SEQ_END`, and no segment has room for as many frames as are left.
+        mark.next_seq = seq + 1;
         mark.min_time = mark.min_time.min(time_ns);
         mark.max_time = mark.max_time.max(time_ns);
         Ok(Step::Frame(Frame {
@@ -607,13 +672,18 @@ fn verify_frame(
 ) -> Result<(), Damage> {
     let mut bytes = [0; FRAME_HEADER_LEN];
     window.copy_out(at, &mut bytes);
-    let mut header: FrameHeader = zerocopy::transmute!(bytes);
-    header.commit = commit.into();
+    let header: FrameHeader = zerocopy::transmute!(bytes);
+    frame::reserved(&header, at as u64)?;
     if segment.checksum == Checksum::Frame {
-        let computed = crc_in_place(window, at, &header, payload_len, segment.salt);
+        let head = FrameWords {
+            crc: header.crc.get(),
+            seq: header.seq.get(),
+            time_ns: header.time_ns.get(),
+            kind: u32::from(header.type_id.get()) | u32::from(header.flags.get()) << 16,
+        };
+        let computed = crc_in_place(window, at, segment.salt, commit, &head, payload_len);
         frame::verdict(&header, computed, at as u64)?;
     }
-    frame::reserved(&header, at as u64)?;
     let mut padding = [0; layout::FRAME_ALIGN];
     let padding = &mut padding[..len - FRAME_HEADER_LEN - payload_len];
     let padding_at = at + FRAME_HEADER_LEN + payload_len;

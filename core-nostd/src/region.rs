@@ -11,6 +11,7 @@
 //! With `--cfg loom` a region is a vector of the model checker's atomics and has no address; the protocols above do
 //! not notice.
 
+use crate::layout::FRAME_HEADER_LEN;
 use crate::sync::{AtomicU32, Ordering};
 use core::fmt;
 
@@ -22,8 +23,8 @@ pub const REGION_ALIGN: usize = 128;
 /// # Safety
 ///
 /// For as long as the value lives, wherever it is moved to: `base` returns the same address, aligned to
-/// [`REGION_ALIGN`]; `len` the same number; `base..base + len` stays mapped and valid for atomic reads of 4 bytes;
-/// and in this process those bytes are reached only through [`Window`]s (a peer process may do as it likes).
+/// [`REGION_ALIGN`]; `len` the same number; `base..base + len` stays mapped and valid for atomic reads of 4 bytes from
+/// any thread; and in this process those bytes are reached only through [`Window`]s (a peer process may do as it likes).
 pub unsafe trait Region {
     /// First byte.
     #[cfg(not(loom))]
@@ -302,24 +303,44 @@ impl WindowMut<'_> {
         }
     }
 
-    /// Copies bytes in at a 4-aligned offset and stores zeros behind them up to `padded` bytes, a multiple of 4.
+    /// Stores a frame of `len` bytes at `offset` and an open word behind it: everything but its commit word.
+    ///
+    /// The same as a store of each word, padding zero.
+    ///
+    /// # Safety
+    ///
+    /// `offset` and `len` are multiples of 4, `offset + len + 4` is inside the window, and `len` covers a header and
+    /// the payload.
     #[inline(always)]
-    pub(crate) fn copy_in_padded(&self, offset: usize, bytes: &[u8], padded: usize) {
-        debug_assert!(padded >= bytes.len() && padded.is_multiple_of(4));
-        let whole = bytes.len() & !3;
-        self.words_in(offset, &bytes[..whole]);
-        let mut at = whole;
-        if bytes.len() > whole {
-            let mut last = [0; 4];
-            for (to, from) in last.iter_mut().zip(&bytes[whole..]) {
-                *to = *from;
+    pub(crate) unsafe fn frame(&self, offset: usize, len: usize, head: FrameWords, payload: &[u8]) {
+        debug_assert!(len >= FRAME_HEADER_LEN && payload.len() <= len - FRAME_HEADER_LEN);
+        debug_assert!(offset.is_multiple_of(4) && len.is_multiple_of(4) && offset + len + 4 <= self.len);
+        #[cfg(not(loom))]
+        {
+            let base = self.base.wrapping_add(offset);
+            // The last slot first, whatever part of it is padding: no branch on the payload's length.
+            // SAFETY: the contract gives `len + 4` writable bytes from `base`, and `len` is at least a slot.
+            unsafe { crate::copy::zero_slot(base.wrapping_add(len - FRAME_HEADER_LEN)) };
+            // SAFETY: as above: the first slot. The word that it leaves out, the commit word, is 0.
+            unsafe { crate::copy::store_head(base, head.crc, [head.seq, head.time_ns, head.kind.into()]) };
+            let whole = payload.len() & !3;
+            let at = base.wrapping_add(FRAME_HEADER_LEN);
+            // SAFETY: the contract keeps the payload inside `len`; private memory does not overlap a region.
+            unsafe { crate::copy::store_words(at, payload.as_ptr(), whole) };
+            if whole < payload.len() {
+                // SAFETY: `len` is a multiple of 4, so the payload's last, partial word is inside it.
+                unsafe { crate::copy::word_at(at.wrapping_add(whole)) }
+                    .store(partial_word(&payload[whole..]), Ordering::Relaxed);
             }
-            self.store(offset + whole, u32::from_le_bytes(last));
-            at += 4;
         }
-        while at < padded {
-            self.store(offset + at, 0);
-            at += 4;
+        #[cfg(loom)]
+        {
+            self.store(offset + 4, head.crc);
+            self.store64(offset + 8, head.seq);
+            self.store64(offset + 16, head.time_ns);
+            self.store64(offset + 24, head.kind.into());
+            self.copy_in(offset + FRAME_HEADER_LEN, payload);
+            self.zero(offset + FRAME_HEADER_LEN + payload.len(), len + 4 - FRAME_HEADER_LEN - payload.len());
         }
     }
 
@@ -356,6 +377,22 @@ impl WindowMut<'_> {
             at += n;
         }
     }
+}
+
+/// Fewer than four bytes as a word, zeros behind them.
+#[inline(always)]
+fn partial_word(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
+/// A frame's header without its commit word.
+#[derive(Clone, Copy)]
+pub(crate) struct FrameWords {
+    pub(crate) crc: u32,
+    pub(crate) seq: u64,
+    pub(crate) time_ns: u64,
+    /// `type_id`, and `flags` above it.
+    pub(crate) kind: u32,
 }
 
 /// A region on the heap, zeroed at birth: for one process, for tests and for examples.
