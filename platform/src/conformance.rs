@@ -6,6 +6,13 @@
 //!
 //! Not here: what only one system can show (processes, umasks, page faults, a device that is full), which its own
 //! tests do, and what only the simulator can do (crashes).
+//!
+//! ```
+//! # mod tests {
+//! use chronicle_platform::sim::Sim;
+//! chronicle_platform::conformance!(Sim::new(1), "/scratch");
+//! # }
+//! ```
 
 use crate::{Entry, File, FileId, Lock, Open, Platform, Trouble, TroubleKind, Woken};
 use chronicle_core::{REGION_ALIGN, Region, RegionMut};

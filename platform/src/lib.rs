@@ -12,6 +12,7 @@
 //! method says otherwise, whatever the umask.
 
 pub mod conformance;
+pub mod sim;
 mod trouble;
 
 use chronicle_core::{Region, RegionMut};

@@ -1,0 +1,634 @@
+//! A machine in memory that fails on demand, from a seed.
+//!
+//! [`Sim`] is a [`Platform`] like any other: the same `Queue`, refinery and tier manager that ship run on it, unchanged,
+//! through the same generic parameter. It passes the same conformance suite. What it adds is everything that a real
+//! machine does too rarely to be tested:
+//!
+//! - **Power cuts** ([`Sim::crash`], [`Sim::crash_at`]). What was synced survives. What was not may survive, or not, or
+//!   in part: each page of 4 KiB may be of another moment, each sector of 512 bytes of a page on its way old or new,
+//!   each rename, creation and removal done or undone, a length old, new or between. At random operations single pages
+//!   are copied from memory to the medium, for mapped files as for written ones, so that any version that a page ever
+//!   had can be the one that is found.
+//! - **Killed processes** ([`Sim::start_process`], [`Sim::kill`], [`Sim::kill_at`]). Memory stays, locks go.
+//! - **Failed syncs, full disks, disks that lie** ([`Faults`]).
+//! - **Time** that stands still but for [`Sim::advance`], sleeping, and waits that run out.
+//!
+//! One seed and one order of calls give one story; with several threads the order is theirs. Stores into a mapping are
+//! no operations, because nobody can see them: [`Sim::tick`] is for tests that do nothing else.
+//!
+//! Never here: symbolic links, permissions other than [`Sim::set_read_only`], and blocking. It is stricter than a kernel
+//! in two ways: a file with holes cannot be mapped for writing (a full disk would be a fault later), and a file cannot
+//! be mapped beyond twice the length that it had when it was first mapped as long as a mapping of it is alive.
+//!
+//! ```
+//! use chronicle_platform::{File, Open, Platform, sim::Sim};
+//! use std::path::Path;
+//!
+//! let sim = Sim::new(42);
+//! let file = sim.open(Path::new("/log"), Open::Create)?;
+//! sim.sync_dir(Path::new("/"))?;
+//! file.write_at(b"promised", 0)?;
+//! file.sync()?;
+//! file.write_at(b"maybe", 8)?;
+//!
+//! let after = sim.crash();
+//! let mut found = [0; 8];
+//! after.open(Path::new("/log"), Open::Read)?.read_at(&mut found, 0)?;
+//! assert_eq!(&found, b"promised");
+//! file.write_at(b"too late", 0).unwrap_err();
+//! # Ok::<(), chronicle_platform::Trouble>(())
+//! ```
+
+mod content;
+mod machine;
+mod names;
+mod pages;
+mod random;
+
+use crate::{Entry, File, FileId, Lock, Medium, Open, Platform, Process, Result, Support, Trouble, Woken};
+use chronicle_core::{HeapRegion, Region, RegionMut};
+use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, Machine, errno};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    ptr::NonNull,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// What goes wrong besides crashes, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// One in so many operations is accompanied by the kernel writing back a few pages; 0: it never does before a
+    /// sync.
+    pub write_back_one_in: u64,
+    /// The sync of this number fails with `EIO`; counted from 1, files and directories, see [`Sim::syncs`].
+    pub failing_sync: Option<u64>,
+    /// One in so many syncs fails with `EIO`; 0: none.
+    pub sync_fails_one_in: u64,
+    /// The operation of this number fails with `EIO` and does nothing; counted from 1, see [`Sim::operations`].
+    pub failing_operation: Option<u64>,
+    /// Syncs succeed and do nothing: a device whose cache lies. [`Support::durable_sync`] tells.
+    pub lying_sync: bool,
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Size of the memory directories together; see [`Sim::mount_memory`].
+    pub memory_bytes: u64,
+}
+
+impl Default for Faults {
+    /// A kernel that writes back now and then, and nothing wrong.
+    fn default() -> Self {
+        Faults {
+            write_back_one_in: 2,
+            failing_sync: None,
+            sync_fails_one_in: 0,
+            failing_operation: None,
+            lying_sync: false,
+            disk_bytes: u64::MAX,
+            memory_bytes: u64::MAX,
+        }
+    }
+}
+
+/// One process on a simulated machine. Clones are the same process.
+#[derive(Clone)]
+pub struct Sim {
+    machine: Arc<Mutex<Machine>>,
+    pid: u32,
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = self.machine();
+        f.debug_struct("Sim")
+            .field("boot_id", &machine.boot_id)
+            .field("pid", &self.pid)
+            .field("operations", &machine.operations)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sim {
+    /// The first process of a machine with an empty disk, as chance has it from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Sim {
+        Sim::boot(Machine::new(seed))
+    }
+
+    fn boot(mut machine: Machine) -> Sim {
+        let pid = machine.next_pid();
+        Sim { machine: Arc::new(Mutex::new(machine)), pid }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        // A panic of a test's thread in here leaves a machine that can still be looked at.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process on the same machine.
+    #[must_use]
+    pub fn start_process(&self) -> Sim {
+        let pid = self.machine().next_pid();
+        Sim { machine: self.machine.clone(), pid }
+    }
+
+    /// Ends this process as `SIGKILL` does: its files close, its locks go, and everything it asks for from now on is
+    /// refused. What it wrote stays. Its threads are the test's to stop: a store into a mapping cannot be refused.
+    pub fn kill(&self) {
+        self.machine().kill(self.pid);
+    }
+
+    /// Kills this process in operation `n` of the machine, which may or may not have happened then.
+    pub fn kill_at(&self, n: u64) {
+        self.machine().kill_at.insert(self.pid, n);
+    }
+
+    /// Cuts the power. The survivor is the machine booted again, with one process; this one refuses everything from now
+    /// on. Called again it gives another possible survivor of the same moment.
+    #[must_use]
+    pub fn crash(&self) -> Sim {
+        Sim::boot(self.machine().survivor())
+    }
+
+    /// Cuts the power in operation `n`, which may or may not have happened then; see [`Sim::crash`] for what is left.
+    pub fn crash_at(&self, n: u64) {
+        self.machine().crash_at = Some(n);
+    }
+
+    /// Whether the power is cut.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.machine().off
+    }
+
+    /// Operations since boot, of all processes.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.machine().operations
+    }
+
+    /// Syncs since boot, of files and directories.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.machine().syncs
+    }
+
+    /// The last operation, for the message of a test that failed.
+    #[must_use]
+    pub fn last_operation(&self) -> String {
+        let machine = self.machine();
+        format!("operation {}: {} {}", machine.operations, machine.last.0, machine.last.1.display())
+    }
+
+    /// From now on, these things go wrong.
+    pub fn faults(&self, faults: Faults) {
+        self.machine().faults = faults;
+    }
+
+    /// One operation of no effect, but that the kernel writes back a few pages.
+    pub fn tick(&self) {
+        // Off or dead, there is no kernel to do it.
+        _ = self.operate("tick", Path::new(""), |machine| {
+            machine.write_back();
+            Ok(())
+        });
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.machine().advance(time);
+    }
+
+    /// Sets the wall clock, forwards or back. The monotonic clock does not notice.
+    pub fn set_now_ns(&self, ns: u64) {
+        self.machine().wall_ns = ns;
+    }
+
+    /// Puts memory at `path`, which is created: what lies there survives processes and no power cut. The first such
+    /// directory is [`Platform::memory_dir`]. Mount it empty; `/` makes the whole machine forgetful.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::create_dirs`].
+    pub fn mount_memory(&self, path: &Path) -> Result<()> {
+        self.create_dirs(path)?;
+        self.operate("mount", path, |machine| machine.mount_memory(path))
+    }
+
+    /// Refuses, or allows again, every change at and below `path`.
+    pub fn set_read_only(&self, path: &Path, read_only: bool) {
+        let mut machine = self.machine();
+        if read_only {
+            machine.read_only.insert(path.to_owned());
+        } else {
+            machine.read_only.remove(path);
+        }
+    }
+
+    /// Every operation goes through here: it is counted, and refused, cut short or failed where that is due.
+    fn operate<T>(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        act: impl FnOnce(&mut Machine) -> io::Result<T>,
+    ) -> Result<T> {
+        let mut machine = self.machine();
+        let machine = &mut *machine;
+        let trouble = |source: io::Error| Trouble::new(operation, path, source);
+        let off = || trouble(io::Error::other("machine is off"));
+        let dead = || trouble(io::Error::other("process is dead"));
+        if machine.off {
+            return Err(off());
+        }
+        if machine.dead.contains(&self.pid) {
+            return Err(dead());
+        }
+        machine.operations += 1;
+        machine.last = (operation, path.to_owned());
+        let now = machine.operations;
+        let cut = machine.crash_at.is_some_and(|n| now >= n);
+        if cut || machine.kill_at.get(&self.pid).is_some_and(|n| now >= *n) {
+            if machine.random.coin() {
+                // Done, and nobody is told.
+                _ = act(machine);
+            }
+            if cut {
+                machine.off = true;
+                return Err(off());
+            }
+            machine.kill(self.pid);
+            return Err(dead());
+        }
+        if machine.faults.failing_operation == Some(now) {
+            return Err(trouble(io::Error::from_raw_os_error(EIO)));
+        }
+        machine.maybe_write_back();
+        act(machine).map_err(trouble)
+    }
+
+    fn memory(&self, file: &SimFile, len: usize, writable: bool) -> Result<SimMemory> {
+        let region = self.operate("map", &file.path, |machine| {
+            if writable {
+                machine.writable(file.id)?;
+            }
+            let content = machine.content(file.id);
+            if len as u64 > content.live.len() {
+                let reason = format!("{len} bytes asked for, the file has {}", content.live.len());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+            }
+            if len == 0 {
+                return errno(EINVAL);
+            }
+            if writable && content.has_holes(len as u64) {
+                return Err(io::Error::other("a store into a hole would need room that the disk may not have"));
+            }
+            content.live.region(len).ok_or_else(|| {
+                io::Error::other("the file is mapped and outgrew its simulated memory, which cannot move")
+            })
+        })?;
+        Ok(SimMemory { region, len, path: file.path.clone() })
+    }
+
+    fn sleep_on(&self, map: &SimMemory, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        let woken = self.operate("wait", &map.path, |machine| {
+            if map.window().load_acquire(offset) != seen {
+                return Ok(Woken::Changed);
+            }
+            machine.advance(timeout);
+            Ok(Woken::TimedOut)
+        });
+        // Whoever is to change the word may be a thread that wants to run.
+        std::thread::yield_now();
+        woken
+    }
+}
+
+/// An open file of a simulated process.
+pub struct SimFile {
+    sim: Sim,
+    id: u64,
+    path: Arc<Path>,
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile").field("path", &self.path).field("pid", &self.sim.pid).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.sim.machine().descriptions.remove(&self.id);
+    }
+}
+
+impl SimFile {
+    fn operate<T>(&self, operation: &'static str, act: impl FnOnce(&mut Machine) -> io::Result<T>) -> Result<T> {
+        self.sim.operate(operation, &self.path, act)
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.operate("read", |machine| Ok(machine.content(self.id).live.read(offset, buf)))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.operate("write", |machine| {
+            if buf.is_empty() {
+                return machine.writable(self.id).map(drop);
+            }
+            let end = offset.checked_add(buf.len() as u64).map_or_else(|| errno(EINVAL), Ok)?;
+            let room = machine.allocate(self.id, offset, end)?;
+            let now = machine.wall_ns;
+            let content = machine.content(self.id);
+            content.modified_ns = now;
+            match room {
+                Ok(()) => content.live.write(offset, buf),
+                Err(stop) => {
+                    content.live.write(offset, &buf[..(stop - offset) as usize]);
+                    return errno(ENOSPC);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.operate("stat", |machine| Ok(machine.content(self.id).live.len()))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.operate("set length", |machine| {
+            machine.writable(self.id)?.set_len(len);
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, len: u64) -> Result<()> {
+        self.operate("allocate", |machine| {
+            if machine.allocate(self.id, 0, len)?.is_err() {
+                return errno(ENOSPC);
+            }
+            let content = machine.content(self.id);
+            if content.live.len() < len {
+                content.live.set_len(len);
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.operate("sync", |machine| machine.sync_file(self.id))
+    }
+
+    fn id(&self) -> Result<FileId> {
+        self.operate("stat", |machine| {
+            let inode = machine.descriptions[&self.id].inode;
+            let device = match machine.medium(inode) {
+                Medium::Disk => 1,
+                Medium::Memory => 2,
+            };
+            Ok(FileId { device, inode })
+        })
+    }
+
+    fn try_lock(&self, lock: Lock) -> Result<bool> {
+        self.operate("lock", |machine| Ok(machine.try_lock(self.id, lock)))
+    }
+
+    fn unlock(&self) -> Result<()> {
+        self.operate("unlock", |machine| match machine.descriptions.get_mut(&self.id) {
+            Some(description) => {
+                description.lock = None;
+                Ok(())
+            }
+            None => errno(EBADF),
+        })
+    }
+
+    fn modified_ns(&self) -> Result<u64> {
+        self.operate("stat", |machine| Ok(machine.content(self.id).modified_ns))
+    }
+}
+
+/// What both kinds of mapping are.
+struct SimMemory {
+    region: Arc<HeapRegion>,
+    len: usize,
+    path: Arc<Path>,
+}
+
+impl fmt::Debug for SimMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimMemory").field("path", &self.path).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A simulated mapping for reading.
+#[derive(Debug)]
+pub struct SimMap(SimMemory);
+
+/// A simulated mapping for reading and writing.
+#[derive(Debug)]
+pub struct SimMapMut(SimMemory);
+
+// SAFETY: the `Arc` keeps the heap region, whose contract this is, and `len` is at most its length: `Live::region` gives
+// no shorter one. The simulator itself reaches the bytes through windows only.
+unsafe impl Region for SimMemory {
+    fn base(&self) -> NonNull<u8> {
+        self.region.base()
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Region for SimMap {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base()
+    }
+    fn len(&self) -> usize {
+        self.0.len
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Region for SimMapMut {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base()
+    }
+    fn len(&self) -> usize {
+        self.0.len
+    }
+}
+
+// SAFETY: a heap region may be written.
+unsafe impl RegionMut for SimMapMut {}
+
+impl Platform for Sim {
+    type File = SimFile;
+    type Map = SimMap;
+    type MapMut = SimMapMut;
+
+    fn support(&self) -> Support {
+        // No barrier: the threads of a test are real ones, and a fence is what works between them.
+        let durable_sync = !self.machine().faults.lying_sync;
+        Support { barrier: false, prefault_write: true, shared_wait: true, durable_sync }
+    }
+
+    fn open(&self, path: &Path, how: Open) -> Result<SimFile> {
+        let id = self.operate("open", path, |machine| {
+            let (dir, name) = machine.locate(path)?;
+            let Some(name) = name else { return errno(EISDIR) };
+            let found = machine.names.find(dir, &name);
+            if how != Open::Read {
+                machine.check_writable(path)?;
+            }
+            let inode = match (found, how) {
+                (Some(_), Open::Create) => return errno(EEXIST),
+                (Some(inode), _) if machine.names.is_dir(inode) => return errno(EISDIR),
+                (Some(inode), _) => inode,
+                (None, Open::Read | Open::Write) => return errno(ENOENT),
+                (None, _) => machine.create(dir, name, false),
+            };
+            Ok(machine.open(inode, self.pid, how != Open::Read))
+        })?;
+        Ok(SimFile { sim: self.clone(), id, path: path.into() })
+    }
+
+    fn create_dirs(&self, path: &Path) -> Result<()> {
+        let mut dirs: Vec<&Path> = path.ancestors().filter(|dir| dir.file_name().is_some()).collect();
+        dirs.reverse();
+        for dir in dirs {
+            let made = self.operate("create directory", dir, |machine| match machine.make_dir(dir) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if machine.names.is_dir(machine.resolve(dir)?) { Ok(false) } else { errno(EEXIST) }
+                }
+                Err(error) => Err(error),
+            })?;
+            // Of those that exist only the last one's name may have been left without a sync by whoever made it.
+            if made || dir == path {
+                self.sync_dir(dir.parent().unwrap_or(Path::new("/")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
+        self.operate("list", dir, |machine| {
+            let inode = machine.resolve_dir(dir)?;
+            let names = &machine.names;
+            let entries = names.entries(inode);
+            Ok(entries.map(|(name, inode)| Entry { name: name.clone(), is_dir: names.is_dir(inode) }).collect())
+        })
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.operate("stat", path, |machine| match machine.resolve(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.operate("rename", from, |machine| machine.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.operate("remove", path, |machine| machine.remove(path, false))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.operate("remove directory", path, |machine| machine.remove(path, true))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.operate("sync directory", dir, |machine| machine.sync_dir(dir))
+    }
+
+    fn free_bytes(&self, path: &Path) -> Result<u64> {
+        self.operate("free bytes", path, |machine| Ok(machine.free_bytes(machine.resolve(path)?)))
+    }
+
+    fn medium(&self, path: &Path) -> Result<Medium> {
+        self.operate("medium", path, |machine| Ok(machine.medium(machine.resolve(path)?)))
+    }
+
+    fn memory_dir(&self) -> Option<PathBuf> {
+        self.machine().memory_dirs.first().cloned()
+    }
+
+    fn map(&self, file: &SimFile, len: usize) -> Result<SimMap> {
+        self.memory(file, len, false).map(SimMap)
+    }
+
+    fn map_mut(&self, file: &SimFile, len: usize) -> Result<SimMapMut> {
+        self.memory(file, len, true).map(SimMapMut)
+    }
+
+    fn prefault(&self, map: &SimMap) -> Result<()> {
+        self.operate("prefault", &map.0.path, |_| Ok(()))
+    }
+
+    fn prefault_mut(&self, map: &SimMapMut) -> Result<()> {
+        self.operate("prefault", &map.0.path, |_| Ok(()))
+    }
+
+    fn lock_memory(&self, map: &SimMapMut) -> Result<()> {
+        self.operate("lock memory", &map.0.path, |_| Ok(()))
+    }
+
+    /// Looks once: another word returns at once, the expected one lets the whole time pass.
+    fn wait(&self, map: &SimMap, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        self.sleep_on(&map.0, offset, seen, timeout)
+    }
+
+    fn wait_mut(&self, map: &SimMapMut, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        self.sleep_on(&map.0, offset, seen, timeout)
+    }
+
+    fn wake(&self, map: &SimMapMut, offset: usize) -> Result<()> {
+        self.operate("wake", &map.0.path, |_| {
+            map.window().load(offset);
+            Ok(())
+        })
+    }
+
+    fn register_barrier(&self) -> Result<()> {
+        self.operate("register barrier", Path::new(""), |_| Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn barrier(&self) -> Result<()> {
+        self.operate("barrier", Path::new(""), |_| Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.machine().wall_ns
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.machine().monotonic_ns
+    }
+
+    fn boot_id(&self) -> u128 {
+        self.machine().boot_id
+    }
+
+    fn process(&self) -> Process {
+        Process { pid: self.pid, started: u64::from(self.pid) }
+    }
+
+    fn random(&self) -> u128 {
+        self.machine().random.next128()
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.machine().advance(time);
+        std::thread::yield_now();
+    }
+}
