@@ -1,1 +1,29 @@
-//! placeholder
+//! Queues of many segments, day partitions, seekable archives, and one reader over all of them.
+//!
+//! Use [`queue`] to hand events from one process to many at memory speed and keep them over crashes; [`partition`] to
+//! write a day of a symbol to a file that is the same bytes whenever it is made again; [`reader`] to read such a day
+//! wherever it lies by now, hot, warm or cold. The bytes are core's segments on every tier; the medium decides how they
+//! are reached (`mmap`, `read`, decompression), never what they mean.
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`root`] | where tiers lie, names in paths, partitions' identities |
+//! | [`partition`] | files that grow through a buffer: the writer that a checkpoint resumes, and the reader |
+//! | [`recorder`], [`raw`] | raw segments kept as files, and the raw stream read across files and queue |
+//! | [`reader`] | partitions on any tier through one iterator; any file by its magic bytes |
+//! | [`meta`] | `meta.json` beside a day's partitions |
+//!
+//! Everything is generic over [`chronicle_platform::Platform`]: the same code runs on Linux and on the simulator that
+//! loses power. Nothing here parses a payload, knows a venue, opens a socket or contains unsafe code; no manifest is
+//! kept, the file system is the index.
+#![forbid(unsafe_code)]
+
+pub mod error;
+mod growing;
+pub mod meta;
+pub mod partition;
+pub mod queue;
+pub mod root;
+mod time;
+
+pub use error::{Error, ErrorKind, Result};
