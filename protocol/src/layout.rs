@@ -51,6 +51,11 @@
 //!                       known. price_exp, qty_exp and text are zero.
 //!   0      32
 //!   | Head | symbol | the venue's bytes, verbatim .. |
+//!
+//! 7 Source              marks bit 0: sha256 is given (else it is zero). price_exp, qty_exp and text are zero; the name
+//!                       stands where others have their symbol. Only in raw streams: what follows it came from there.
+//!   0      32       64
+//!   | Head | sha256 | name |
 //! ```
 //!
 //! A layout is never changed: another layout of the same facts gets another `type_id`. The structs below are the
@@ -76,6 +81,8 @@ pub mod type_id {
     pub const GAP: u16 = 5;
     /// A venue's message that no other record holds, verbatim.
     pub const OPAQUE: u16 = 6;
+    /// Where the records behind it came from. Only in raw streams.
+    pub const SOURCE: u16 = 7;
 }
 
 /// Bits of [`HeadLayout::text`].
@@ -108,6 +115,8 @@ pub mod marks {
     pub const CODE_MASK: u32 = 0xff;
     /// Gap: carried over midnight.
     pub const GAP_CARRIED: u32 = 1 << 8;
+    /// Source: `sha256` is given.
+    pub const SOURCE_HAS_SHA256: u32 = 1;
 }
 
 /// The first 32 bytes of every record.
@@ -280,3 +289,13 @@ const_assert_eq!(size_of::<GapLayout>(), 32);
 const_assert_eq!(offset_of!(GapLayout, next_id), 8);
 const_assert_eq!(offset_of!(GapLayout, missing_from), 16);
 const_assert_eq!(offset_of!(GapLayout, missing_to), 24);
+
+/// Fixed part of a source, after the head.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SourceLayout {
+    /// SHA-256 of the file; zero unless marked as given.
+    pub sha256: [u8; 32],
+}
+
+const_assert_eq!(size_of::<SourceLayout>(), 32);

@@ -53,5 +53,5 @@ pub use decimal::{Decimal, DecimalText, NotExact, Scale, ScaleFinder};
 pub use layout::{Level, type_id};
 pub use record::{
     BookDelta, BookSnapshot, EncodeError, Gap, GapCause, Head, Malformed, Opaque, OpaqueReason, OrderType, Quote,
-    Record, SnapshotSource, Trade,
+    Record, SnapshotSource, Source, Trade,
 };

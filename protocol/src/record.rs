@@ -14,7 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::decimal::Scale;
 use crate::layout::{
-    BookDeltaLayout, BookSnapshotLayout, GapLayout, HeadLayout, Level, QuoteLayout, TradeLayout, marks, text, type_id,
+    BookDeltaLayout, BookSnapshotLayout, GapLayout, HeadLayout, Level, QuoteLayout, SourceLayout, TradeLayout, marks,
+    text, type_id,
 };
 
 const HEAD: usize = size_of::<HeadLayout>();
@@ -269,6 +270,19 @@ pub struct Opaque<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Where the records behind it in a raw stream came from: a recorded file, or a live feed.
+///
+/// Without it nobody could say later which file a day was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// Times; the scales are the default.
+    pub head: Head,
+    /// SHA-256 of the file as it was given, compressed or not; a live feed has none.
+    pub sha256: Option<[u8; 32]>,
+    /// Name of the file, without directories, or the feed's id.
+    pub name: &'a str,
+}
+
 /// One record of any type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -284,6 +298,8 @@ pub enum Record<'a> {
     Gap(Gap<'a>),
     /// A message kept verbatim.
     Opaque(Opaque<'a>),
+    /// Where the records behind it came from.
+    Source(Source<'a>),
 }
 
 /// A payload that no writer of ours could have made. Offsets are within the payload.
@@ -877,6 +893,39 @@ impl<'a> Opaque<'a> {
     }
 }
 
+impl<'a> Source<'a> {
+    /// The payload's length.
+    #[must_use]
+    pub const fn encoded_len(&self) -> usize {
+        HEAD + size_of::<SourceLayout>() + self.name.len()
+    }
+
+    /// Writes the payload to the front of `out` and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; `out` is then unchanged.
+    pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        check_symbol(self.name, false)?;
+        no_scales(&self.head)?;
+        let mut writer = Writer::open(out, self.encoded_len())?;
+        writer.head(&self.head, self.name, if self.sha256.is_some() { marks::SOURCE_HAS_SHA256 } else { 0 });
+        writer.put(SourceLayout { sha256: self.sha256.unwrap_or_default() }.as_bytes());
+        writer.put(self.name.as_bytes());
+        Ok(writer.close())
+    }
+
+    fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
+        let fixed: &SourceLayout = parts.fixed()?;
+        let has_sha256 = parts.marks(marks::SOURCE_HAS_SHA256)? != 0;
+        if !has_sha256 && fixed.sha256 != [0; 32] {
+            return Err(Malformed::NotZero { offset: HEAD });
+        }
+        let name = parts.symbol()?;
+        Ok(Self { head: parts.head_without_scales()?, sha256: has_sha256.then_some(fixed.sha256), name })
+    }
+}
+
 impl<'a> Record<'a> {
     /// Reads the payload of a frame with this type id; borrows from it, copies no level.
     ///
@@ -884,7 +933,7 @@ impl<'a> Record<'a> {
     ///
     /// See [`Malformed`]. What is accepted is exactly what [`Record::encode`] writes.
     pub fn parse(type_id: u16, payload: &'a [u8]) -> Result<Self, Malformed> {
-        if !(type_id::BOOK_DELTA..=type_id::OPAQUE).contains(&type_id) {
+        if !(type_id::BOOK_DELTA..=type_id::SOURCE).contains(&type_id) {
             return Err(Malformed::UnknownType { type_id });
         }
         let parts = Parts::open(type_id, payload)?;
@@ -895,6 +944,7 @@ impl<'a> Record<'a> {
             type_id::QUOTE => Quote::parse(parts).map(Self::Quote),
             type_id::GAP => Gap::parse(parts).map(Self::Gap),
             type_id::OPAQUE => Opaque::parse(parts).map(Self::Opaque),
+            type_id::SOURCE => Source::parse(parts).map(Self::Source),
             type_id => Err(Malformed::UnknownType { type_id }),
         }
     }
@@ -909,6 +959,7 @@ impl<'a> Record<'a> {
             Self::Quote(_) => type_id::QUOTE,
             Self::Gap(_) => type_id::GAP,
             Self::Opaque(_) => type_id::OPAQUE,
+            Self::Source(_) => type_id::SOURCE,
         }
     }
 
@@ -922,6 +973,7 @@ impl<'a> Record<'a> {
             Self::Quote(_) => "quote",
             Self::Gap(_) => "gap",
             Self::Opaque(_) => "opaque",
+            Self::Source(_) => "source",
         }
     }
 
@@ -935,10 +987,12 @@ impl<'a> Record<'a> {
             Self::Quote(r) => &r.head,
             Self::Gap(r) => &r.head,
             Self::Opaque(r) => &r.head,
+            Self::Source(r) => &r.head,
         }
     }
 
-    /// The venue's name of the symbol; empty in an opaque record whose symbol is not known.
+    /// The venue's name of the symbol; empty in an opaque record whose symbol is not known. A source is of no symbol:
+    /// here stands its own name.
     #[must_use]
     pub const fn symbol(&self) -> &'a str {
         match self {
@@ -948,10 +1002,11 @@ impl<'a> Record<'a> {
             Self::Quote(r) => r.symbol,
             Self::Gap(r) => r.symbol,
             Self::Opaque(r) => r.symbol,
+            Self::Source(r) => r.name,
         }
     }
 
-    /// The same record under another symbol text.
+    /// The same record under another symbol text; a source, under another name.
     #[must_use]
     pub fn with_symbol(mut self, symbol: &'a str) -> Self {
         match &mut self {
@@ -961,6 +1016,7 @@ impl<'a> Record<'a> {
             Self::Quote(r) => r.symbol = symbol,
             Self::Gap(r) => r.symbol = symbol,
             Self::Opaque(r) => r.symbol = symbol,
+            Self::Source(r) => r.name = symbol,
         }
         self
     }
@@ -975,6 +1031,7 @@ impl<'a> Record<'a> {
             Self::Quote(r) => r.encoded_len(),
             Self::Gap(r) => r.encoded_len(),
             Self::Opaque(r) => r.encoded_len(),
+            Self::Source(r) => r.encoded_len(),
         }
     }
 
@@ -991,6 +1048,7 @@ impl<'a> Record<'a> {
             Self::Quote(r) => r.encode(out),
             Self::Gap(r) => r.encode(out),
             Self::Opaque(r) => r.encode(out),
+            Self::Source(r) => r.encode(out),
         }
     }
 }

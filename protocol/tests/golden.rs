@@ -54,7 +54,9 @@ fn what_no_payload_can_hold_is_refused() {
 #[test]
 fn accessors_answer_for_every_type() {
     let names: Vec<_> = samples().iter().map(|(_, r, _)| (r.type_id(), r.type_name())).collect();
-    for expected in [(1, "book_delta"), (2, "book_snapshot"), (3, "trade"), (4, "quote"), (5, "gap"), (6, "opaque")] {
+    for expected in
+        [(1, "book_delta"), (2, "book_snapshot"), (3, "trade"), (4, "quote"), (5, "gap"), (6, "opaque"), (7, "source")]
+    {
         assert!(names.contains(&expected), "{expected:?}");
     }
     for (name, record, _) in samples() {

@@ -104,7 +104,7 @@ fn refusals_name_what_is_wrong() {
     };
     assert_eq!(no_symbol, "record of type 4: no symbol");
     assert_eq!(check(0, &[0; 64]).unwrap_err().to_string(), "record: no record has type id 0");
-    assert_eq!(check(7, &[]).unwrap_err().to_string(), "record: no record has type id 7");
+    assert_eq!(check(8, &[]).unwrap_err().to_string(), "record: no record has type id 8");
     assert_eq!(check(3, &[0; 55]).unwrap_err().to_string(), "record of type 3: 55 bytes, its fixed part needs 56");
 }
 

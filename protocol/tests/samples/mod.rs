@@ -2,7 +2,7 @@
 
 use chronicle_protocol::{
     BookDelta, BookSnapshot, Gap, GapCause, Head, Level, Opaque, OpaqueReason, OrderType, Quote, Record, Scale,
-    SnapshotSource, Trade,
+    SnapshotSource, Source, Trade,
 };
 
 /// A record, and the bytes that another implementation must give for it: hex, blanks for the eye.
@@ -163,6 +163,26 @@ pub(crate) fn samples() -> Vec<Sample> {
                 bytes: b"",
             }),
             "0000000000000000 1817161514131211 0000000000000000 00 00 00 00 01000000",
+        ),
+        (
+            "source, a file",
+            Record::Source(Source {
+                head: TIMES,
+                sha256: Some([
+                    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+                    27, 28, 29, 30, 31,
+                ]),
+                name: "f.gz",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 00 00 00 04 01000000 \
+             0001020304050607 08090a0b0c0d0e0f \
+             1011121314151617 18191a1b1c1d1e1f 662e677a",
+        ),
+        (
+            "source, a feed",
+            Record::Source(Source { head: TIMES, sha256: None, name: "live" }),
+            "0807060504030201 1817161514131211 2827262524232221 00 00 00 04 00000000 \
+             0000000000000000 0000000000000000 0000000000000000 0000000000000000 6c697665",
         ),
     ]
 }
