@@ -18,6 +18,7 @@
 //! kept, the file system is the index.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod error;
 mod growing;
 pub mod meta;
