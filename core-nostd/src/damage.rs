@@ -41,6 +41,11 @@ pub enum Fault {
         /// The unknown bits.
         bits: u32,
     },
+    /// Written with a feature that this version does not know: it may be read, not written.
+    ReadOnly {
+        /// The unknown bits.
+        bits: u32,
+    },
     /// A field has a value that no writer stores.
     Field {
         /// Its name in `docs/format.md`.
@@ -108,6 +113,7 @@ impl fmt::Display for Fault {
             Fault::Incompatible { bits } => {
                 write!(f, "unknown incompatible features {bits:#x}: upgrade to read it")
             }
+            Fault::ReadOnly { bits } => write!(f, "unknown ro_compat features {bits:#x}: upgrade to write to it"),
             Fault::Field { name, found } => write!(f, "{name} is {found:#x}, which no writer stores"),
             Fault::Crc { stored, computed } => {
                 write!(f, "checksum stored {stored:#010x}, computed {computed:#010x}")

@@ -79,17 +79,19 @@ pub enum Decoded<'a> {
 /// Decodes the frame at the start of `bytes`, which stand at `offset` of their segment.
 ///
 /// `left` is how many bytes the segment has from there on: a commit word that claims more is damage, whatever `bytes`
-/// holds. Nothing is allocated, and no more is looked at than `bytes`.
+/// holds. Nothing is allocated, and no more is looked at than `bytes`. Whether the seq is the next one is for the
+/// caller to see, who knows the one before.
 ///
 /// # Errors
 ///
-/// Damage with its offset: a length past the segment, a wrong CRC, non-zero padding or reserved field.
+/// Damage with its offset: a length past the segment, a wrong CRC, non-zero padding or reserved field, or less left than
+/// a frame's header takes.
 pub fn decode(bytes: &[u8], offset: u64, left: u64, salt: u32, checksum: Checksum) -> Result<Decoded<'_>, Damage> {
+    if left < FRAME_HEADER_LEN as u64 {
+        let fault = Fault::Short { needed: FRAME_HEADER_LEN as u64, found: left };
+        return Err(Damage::at(offset, fault));
+    }
     let Ok((header, _)) = FrameHeader::read_from_prefix(bytes) else {
-        if left < FRAME_HEADER_LEN as u64 {
-            let fault = Fault::Short { needed: FRAME_HEADER_LEN as u64, found: left };
-            return Err(Damage::at(offset, fault));
-        }
         return Ok(Decoded::More { needed: FRAME_HEADER_LEN });
     };
     let commit = header.commit.get();

@@ -46,6 +46,8 @@ pub const FRAME_HEADER_LEN: usize = 32;
 pub const COMMIT_END: u32 = 0x8000_0000;
 /// Largest segment of a queue: offsets and lengths fit 31 bits with room to add them.
 pub const MAX_SEGMENT_LEN: usize = 1 << 30;
+/// No frame's seq reaches this, so that counting never wraps: at ten million a second it takes 29,000 years.
+pub const SEQ_END: u64 = 1 << 63;
 /// Smallest segment: a header, one frame with a small payload and the slot kept for `End`.
 pub const MIN_SEGMENT_LEN: usize = 512;
 
@@ -154,6 +156,8 @@ const_assert_eq!(offset_of!(FrameHeader, reserved), 28);
 const_assert!(HEADER_LEN.is_multiple_of(FRAME_ALIGN));
 const_assert_eq!(FRAME_HEADER_LEN, FRAME_ALIGN);
 const_assert!(MIN_SEGMENT_LEN >= HEADER_LEN + 2 * FRAME_HEADER_LEN);
+// A segment whose first seq is below `SEQ_END` cannot count past the end of `u64`, however many frames it holds.
+const_assert!(SEQ_END < u64::MAX - MAX_SEGMENT_LEN as u64);
 // `payload_len + 1` never collides with `COMMIT_END`.
 const_assert!((MAX_SEGMENT_LEN as u64) < COMMIT_END as u64);
 

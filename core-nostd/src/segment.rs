@@ -114,11 +114,24 @@ pub struct Header {
     pub clock: Clock,
     /// Protection of frames.
     pub checksum: Checksum,
-    /// Features that forbid writing unless they are known.
+    /// Features that forbid writing unless they are known; see [`Header::writable`].
     pub ro_compat: u32,
 }
 
 impl Header {
+    /// Whether this version may write to the segment: reading needs no more than a `Header`, writing needs every
+    /// `ro_compat` feature to be known.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::ReadOnly`], with the unknown bits.
+    pub fn writable(&self) -> Result<(), Damage> {
+        match self.ro_compat {
+            0 => Ok(()),
+            bits => Err(Damage::at(offset_of!(SegmentHeader, ro_compat) as u64, Fault::ReadOnly { bits })),
+        }
+    }
+
     /// Checks the first 128 bytes of a segment or partition file.
     ///
     /// # Errors
@@ -226,7 +239,8 @@ impl Begin {
         let raw = SegmentHeader::read_from_bytes(header).ok()?;
         let first_seq = raw.begin_first_seq.get();
         let computed = salted(salt, &header[BEGIN..BEGIN + BEGIN_LEN]);
-        (first_seq != 0 && computed == raw.begin_crc.get()).then_some(Begin { first_seq })
+        let possible = first_seq != 0 && first_seq < layout::SEQ_END;
+        (possible && computed == raw.begin_crc.get()).then_some(Begin { first_seq })
     }
 }
 
