@@ -1,1 +1,137 @@
-//! placeholder
+//! Chronicle on Darwin (macOS 14.4 and later, for waiting on addresses).
+//!
+//! [`Darwin`] answers [`chronicle_platform::Platform`], file by file beside the crate for Darwin:
+//!
+//! | File | Job | Darwin's answer |
+//! |---|---|---|
+//! | `file.rs` | open, allocate, sync, publish's steps, directories | `F_FULLFSYNC`, `F_PREALLOCATE` |
+//! | `map.rs` | shared mappings as [`chronicle_core::Region`]s | pages touched one by one, `minherit` |
+//! | `lease.rs` | kernel locks, and who holds them | `flock`, `kern.bootsessionuuid`, `proc_pidinfo` |
+//! | `wait.rs` | sleeping on a word between processes | `os_sync_wait_on_address`, shared; no barrier |
+//! | `clock.rs` | time | |
+//! | `sys.rs` | the calls that rustix lacks | |
+//!
+//! **It is type-checked and linted in CI and has never been run there**: no machine of ours runs Darwin. On one,
+//! `cargo test -p chronicle-platform-darwin` runs the conformance suite; until somebody did, take it as a draft
+//! that compiles. What Darwin cannot do is reported by [`Support`]: there is no barrier, so writers wake with a fence.
+//!
+//! It keeps no state and no global, starts no thread and retries nothing but interrupted calls.
+//!
+//! **SIGBUS.** Whoever may write a file may truncate it, and a load from a mapping beyond the new end raises SIGBUS,
+//! which ends the process and is not undefined behaviour. A file shorter than asked for is refused when it is mapped.
+#![cfg(target_os = "macos")]
+
+mod clock;
+mod file;
+mod lease;
+mod map;
+mod sys;
+mod wait;
+
+pub use file::DarwinFile;
+pub use map::{DarwinMap, DarwinMapMut};
+
+use chronicle_platform::{Entry, Medium, Open, Platform, Process, Result, Support, Woken};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// This machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Darwin;
+
+impl Platform for Darwin {
+    type File = DarwinFile;
+    type Map = DarwinMap;
+    type MapMut = DarwinMapMut;
+
+    fn support(&self) -> Support {
+        Support { barrier: false, prefault_write: false, shared_wait: true, durable_sync: true }
+    }
+
+    fn open(&self, path: &Path, how: Open) -> Result<DarwinFile> {
+        file::open(path, how)
+    }
+    fn create_dirs(&self, path: &Path) -> Result<()> {
+        file::create_dirs(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
+        file::list(dir)
+    }
+    fn exists(&self, path: &Path) -> Result<bool> {
+        file::exists(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        file::rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> Result<()> {
+        file::remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        file::remove_dir(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        file::sync_dir(dir)
+    }
+    fn free_bytes(&self, path: &Path) -> Result<u64> {
+        file::free_bytes(path)
+    }
+    fn medium(&self, path: &Path) -> Result<Medium> {
+        file::medium(path)
+    }
+    fn memory_dir(&self) -> Option<PathBuf> {
+        file::memory_dir()
+    }
+
+    fn map(&self, file: &DarwinFile, len: usize) -> Result<DarwinMap> {
+        DarwinMap::new(file, len)
+    }
+    fn map_mut(&self, file: &DarwinFile, len: usize) -> Result<DarwinMapMut> {
+        DarwinMapMut::new(file, len)
+    }
+    fn prefault(&self, map: &DarwinMap) -> Result<()> {
+        map.prefault()
+    }
+    fn prefault_mut(&self, map: &DarwinMapMut) -> Result<()> {
+        map.prefault()
+    }
+    fn lock_memory(&self, map: &DarwinMapMut) -> Result<()> {
+        map.lock()
+    }
+
+    fn wait(&self, map: &DarwinMap, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        wait::wait(map.word(offset), map.path(), seen, timeout)
+    }
+    fn wait_mut(&self, map: &DarwinMapMut, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
+        wait::wait(map.word(offset), map.path(), seen, timeout)
+    }
+    fn wake(&self, map: &DarwinMapMut, offset: usize) -> Result<()> {
+        wait::wake(map.word(offset), map.path())
+    }
+    fn register_barrier(&self) -> Result<()> {
+        wait::register_barrier()
+    }
+    fn barrier(&self) -> Result<()> {
+        wait::barrier()
+    }
+
+    fn now_ns(&self) -> u64 {
+        clock::now_ns()
+    }
+    fn monotonic_ns(&self) -> u64 {
+        clock::monotonic_ns()
+    }
+    fn boot_id(&self) -> u128 {
+        lease::boot_id()
+    }
+    fn process(&self) -> Process {
+        lease::process()
+    }
+    fn random(&self) -> u128 {
+        lease::random()
+    }
+    fn sleep(&self, time: Duration) {
+        clock::sleep(time);
+    }
+}

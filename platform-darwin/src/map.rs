@@ -1,0 +1,175 @@
+//! Shared mappings of files, as regions.
+//!
+//! No slice of a mapping is formed here or anywhere: a mapping is an address and a length, reached through
+//! [`chronicle_core::Window`]. Mappings live until dropped and never move or grow. A peer that truncates the file makes
+//! later loads raise SIGBUS, which ends the process (see the crate's documentation).
+//!
+//! The kernel writes dirty pages back when it likes; only [`chronicle_platform::File::sync`] says when it is done.
+
+use crate::{DarwinFile, sys};
+use chronicle_core::{Region, RegionMut};
+use chronicle_platform::{File, Result, Trouble};
+use rustix::{
+    io::Errno,
+    mm::{MapFlags, ProtFlags, mlock, mmap, munmap},
+    param::page_size,
+};
+use std::{
+    io,
+    os::fd::AsFd,
+    path::Path,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// A shared mapping, unmapped on drop.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    path: Arc<Path>,
+}
+
+// SAFETY: a mapping is an address range that stays put until drop; nothing in it belongs to a thread, and its bytes are
+// reached through atomics only.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: &DarwinFile, len: usize, protection: ProtFlags) -> Result<Mapping> {
+        let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
+        let stored = file.len()?;
+        if (len as u64) > stored {
+            let reason = format!("{len} bytes asked for, the file has {stored}");
+            return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
+        }
+        // SAFETY: with a null hint and no MAP_FIXED the kernel picks a range that nothing else uses.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file.as_fd(), 0) }
+            .map_err(trouble)?;
+        let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM).map_err(trouble)?;
+        Ok(Mapping { base, len, path: file.shared_path() })
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        assert!(
+            offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4,
+            "bug: offset {offset} is not a word of a mapping of {} bytes",
+            self.len
+        );
+        // SAFETY: by the assertion 4 aligned bytes at `offset` lie inside the mapping (its base is page-aligned), which
+        // lives as long as the borrow, and they are only reached through atomics of this size. Read-only mappings
+        // are only loaded from, by the callers in this file and by the futex calls that take the word.
+        unsafe { AtomicU32::from_ptr(self.base.as_ptr().wrapping_add(offset).cast()) }
+    }
+
+    /// One word of every page.
+    fn pages(&self) -> impl Iterator<Item = &AtomicU32> {
+        (0..self.len).step_by(page_size()).filter(|offset| self.len - offset >= 4).map(|offset| self.word(offset))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range came from `mmap` with this length; regions borrow the mapping, so none outlives it.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert_eq!(unmapped, Ok(()), "bug: unmapping {} bytes at {:p}", self.len, self.base);
+    }
+}
+
+/// A read-only shared mapping.
+#[derive(Debug)]
+pub struct DarwinMap(Mapping);
+
+/// A writable shared mapping. A forked child does not have it.
+#[derive(Debug)]
+pub struct DarwinMapMut(Mapping);
+
+impl DarwinMap {
+    pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMap> {
+        Mapping::new(file, len, ProtFlags::READ).map(DarwinMap)
+    }
+
+    /// Every page is loaded from once.
+    pub(crate) fn prefault(&self) -> Result<()> {
+        self.0.pages().for_each(|word| _ = std::hint::black_box(word.load(Ordering::Relaxed)));
+        Ok(())
+    }
+
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
+        self.0.word(offset)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl DarwinMapMut {
+    pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMapMut> {
+        let mapping = Mapping::new(file, len, ProtFlags::READ | ProtFlags::WRITE)?;
+        // SAFETY: the range is the mapping just made.
+        unsafe { sys::do_not_inherit(mapping.base.as_ptr().cast(), mapping.len) }
+            .map_err(|error| Trouble::new("map", file.path(), error))?;
+        Ok(DarwinMapMut(mapping))
+    }
+
+    /// Every page is made writable, without changing a byte.
+    pub(crate) fn prefault(&self) -> Result<()> {
+        for word in self.0.pages() {
+            // A store of the value found, as one step, so that a peer's store cannot be undone. (`fetch_or(0)` would
+            // do, but compilers turn it into a load.) A lost race is the peer's store into *its* mapping: again.
+            let mut found = word.load(Ordering::Relaxed);
+            while let Err(now) = word.compare_exchange(found, found, Ordering::Relaxed, Ordering::Relaxed) {
+                found = now;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lock(&self) -> Result<()> {
+        // SAFETY: the range is ours from `mmap` until drop; pinning changes no byte.
+        unsafe { mlock(self.0.base.as_ptr().cast(), self.0.len) }
+            .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno))
+    }
+
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
+        self.0.word(offset)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+// SAFETY: `mmap` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
+// until `Mapping` drops; moving the value moves only the address. This crate reaches the bytes through atomics only.
+// A truncated file makes loads raise SIGBUS, which ends the process: no load returns, so none returns wrongly.
+unsafe impl Region for DarwinMap {
+    #[inline]
+    fn base(&self) -> NonNull<u8> {
+        self.0.base
+    }
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Region for DarwinMapMut {
+    #[inline]
+    fn base(&self) -> NonNull<u8> {
+        self.0.base
+    }
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len
+    }
+}
+
+// SAFETY: mapped with PROT_WRITE from a descriptor that may write, else `mmap` would have refused.
+unsafe impl RegionMut for DarwinMapMut {}
