@@ -289,9 +289,12 @@ pub struct PartitionFile<P: Platform> {
     tail: Tail,
     /// Times of the frames seen, while none was skipped.
     times: Option<(u64, u64)>,
+    /// The frame that was moved over last, and its offset.
+    current: Option<(Found, u64)>,
 }
 
 /// A frame that was found: its header, where its payload is in the buffer, and what it takes.
+#[derive(Debug)]
 struct Found {
     header: FrameHeader,
     payload: std::ops::Range<usize>,
@@ -336,6 +339,7 @@ impl<P: Platform> PartitionFile<P> {
             next_seq: first_seq,
             tail: Tail::Ahead,
             times: Some((u64::MAX, 0)),
+            current: None,
         };
         this.take_seal(&bytes)?;
         Ok(this)
@@ -382,19 +386,32 @@ impl<P: Platform> PartitionFile<P> {
     // Not an iterator: the frame borrows the buffer.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>> {
-        let Some(Found { header, payload, len }) = self.find()? else { return Ok(None) };
-        let at = self.offset;
-        self.offset += len as u64;
-        self.next_seq += 1;
-        let time = header.time_ns.get();
-        self.times = self.times.map(|(min, max)| (min.min(time), max.max(time)));
-        Ok(Some(Frame::own(&header, &self.buffer[payload], at)))
+        Ok(if self.advance()? { self.current() } else { None })
     }
 
-    /// Looks at the next frame without moving.
-    pub(crate) fn peek(&mut self) -> Result<Option<Frame<'_>>> {
-        let Some(Found { header, payload, .. }) = self.find()? else { return Ok(None) };
-        Ok(Some(Frame::own(&header, &self.buffer[payload], self.offset)))
+    /// Moves behind the next frame, which is then [`PartitionFile::current`]; `false` at the end. For who decides
+    /// between two calls whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`PartitionFile::next`].
+    pub fn advance(&mut self) -> Result<bool> {
+        self.current = None;
+        let Some(found) = self.find()? else { return Ok(false) };
+        let time = found.header.time_ns.get();
+        self.times = self.times.map(|(min, max)| (min.min(time), max.max(time)));
+        self.next_seq += 1;
+        let at = self.offset;
+        self.offset += found.len as u64;
+        self.current = Some((found, at));
+        Ok(true)
+    }
+
+    /// The frame that the last call moved over, if it did.
+    #[must_use]
+    pub fn current(&self) -> Option<Frame<'_>> {
+        let (Found { header, payload, .. }, at) = self.current.as_ref()?;
+        Some(Frame::own(header, &self.buffer[payload.clone()], *at))
     }
 
     fn find(&mut self) -> Result<Option<Found>> {
@@ -573,6 +590,7 @@ impl<P: Platform> PartitionFile<P> {
         self.offset = offset;
         self.next_seq = seq;
         self.tail = Tail::Ahead;
+        self.current = None;
     }
 
     /// Moves to the first frame.
