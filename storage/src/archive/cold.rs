@@ -7,14 +7,14 @@
 //! What is read is checked *before* it is decompressed: the CRC-32 of the compressed bytes, and that they are one zstd
 //! frame of exactly the announced size. What zstd makes of them is then determined, so that checking the larger
 //! uncompressed bytes too would find a broken decompressor and nothing else; `verify` and the tier manager do it
-//! ([`ColdFile::read_block_twice_checked`], [`ColdFile::source_digest`]), a sequential read does not pay for it.
+//! ([`ColdFile::verify_block`], [`ColdFile::source_digest`]), a sequential read does not pay for it.
 
 use super::{
     Progress, SealedFile,
     block::{Block, Tables},
     layout::{MAX_BLOCK_LEN, SeekFooter},
     ordered,
-    parse::{self, Flaw, compare, parse_index, parse_tables},
+    parse::{self, Flaw, parse_tables},
 };
 use crate::error::{Error, Result};
 use chronicle_platform::{File, Open, Platform};
@@ -86,25 +86,27 @@ impl<P: Platform> ColdFile<P> {
     /// Damage in the tables, or in the index, which is named then. Whatever the bytes are, no more is allocated than a
     /// small multiple of the file's own length.
     pub fn open(platform: &P, path: &Path) -> Result<Self> {
+        Self::open_with_index(platform, path, &index_path(path))
+    }
+
+    /// As [`ColdFile::open`], where the index is called otherwise.
+    pub(crate) fn open_with_index(platform: &P, path: &Path, index_path: &Path) -> Result<Self> {
         let cold = Self::open_without_index(platform, path)?;
-        let index_path = index_path(path);
-        let index = match platform.open(&index_path, Open::Read) {
+        let index = match platform.open(index_path, Open::Read) {
             Ok(index) => index,
             Err(trouble) => {
                 let error = Error::from(trouble);
                 return if error.is_not_found() { Ok(cold) } else { Err(error) };
             }
         };
-        let flawed = |flaw: Flaw| Error::malformed(&index_path, flaw.offset, flaw.what);
         // The right length is known; of a file that is longer one byte more is enough to say so.
         let expected = cold.tables.index_bytes();
         let mut bytes = vec![0; expected.len() + 1];
         let read = index.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
         if bytes != expected {
-            let parsed = parse_index(&bytes).map_err(flawed)?;
-            compare(&parsed, &cold.tables).map_err(flawed)?;
-            return Err(Error::malformed(&index_path, 0, "differs from the seek table"));
+            let flaw = parse::first_difference(&bytes, &expected);
+            return Err(Error::malformed(index_path, flaw.offset, flaw.what));
         }
         Ok(ColdFile { has_index: true, ..cold })
     }
@@ -197,7 +199,7 @@ impl<P: Platform> ColdFile<P> {
     /// # Errors
     ///
     /// As [`ColdFile::read_block`].
-    pub fn read_block_twice_checked(&self, i: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub fn verify_block(&self, i: usize, out: &mut Vec<u8>) -> Result<()> {
         self.read_block(i, out)?;
         self.check_crc(i, out)
     }

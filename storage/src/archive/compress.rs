@@ -7,7 +7,7 @@
 //! publish:   .idx, then .zst: whoever finds a .zst finds its index beside it
 //! ```
 //!
-//! [`compress`] does all of it. A crash at any point leaves names that begin with `.tmp-`, at most an `.idx` without
+//! [`compress`] does all of it. A crash at any point leaves names that end with [`TEMPORARY`], at most an `.idx` without
 //! its `.zst`, or the complete cold file; the source is only read.
 
 use super::{
@@ -17,7 +17,10 @@ use super::{
     cut::SealedFile,
     ordered,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    root::TEMPORARY,
+};
 use chronicle_platform::{File, Open, Platform, Trouble, TroubleKind};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -74,60 +77,89 @@ pub fn compress<P: Platform>(
     progress: Progress<'_>,
 ) -> Result<Summary> {
     let target = cold_path(source, dir);
-    let draft_path = temporary(&target);
     let made = (|| {
-        let (file, summary) = draft(platform, source, &draft_path, options, &mut *progress)?;
-        check(platform, &draft_path, &summary, options.threads, progress)?;
-        let index_draft = index_draft_path(&draft_path);
-        let index = platform.open(&index_draft, Open::Read)?;
-        platform.publish(&index, &index_draft, &index_path(&target))?;
-        platform.publish(&file, &draft_path, &target)?;
-        Ok(summary)
+        let draft = Draft::write(platform, source, &target, options, &mut *progress)?;
+        draft.check(progress)?;
+        draft.publish()
     })();
     if made.is_err() {
-        // The error that brought us here says more than one of cleaning up could; leftovers are found by their names.
-        _ = platform.remove(&draft_path);
-        _ = platform.remove(&index_draft_path(&draft_path));
+        discard(platform, &target);
     }
     made
 }
 
-/// Where the cold file of `source` lies in `dir`.
-pub(crate) fn cold_path(source: &Path, dir: &Path) -> PathBuf {
+/// Where the cold file of `source` lies in `dir`: `book.q` → `book.q.zst`.
+#[must_use]
+pub fn cold_path(source: &Path, dir: &Path) -> PathBuf {
     let mut name = source.file_name().unwrap_or_default().to_os_string();
     name.push(".zst");
     dir.join(name)
 }
 
 /// The name under which `target` is made.
-pub(crate) fn temporary(target: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".tmp-");
-    name.push(target.file_name().unwrap_or_default());
-    target.with_file_name(name)
+fn temporary(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_os_string();
+    name.push(TEMPORARY);
+    name.into()
 }
 
-/// The index's name while its `.zst` is called `draft`.
-#[must_use]
-pub fn index_draft_path(draft: &Path) -> PathBuf {
-    index_path(draft)
+/// Removes what an attempt at `target` left. The error that ended the attempt says more than one of this could, and
+/// what stays is known by its name.
+fn discard<P: Platform>(platform: &P, target: &Path) {
+    _ = platform.remove(&temporary(target));
+    _ = platform.remove(&temporary(&index_path(target)));
 }
 
-/// Reads the draft back from the file system and compares it with what was compressed.
-fn check<P: Platform>(
-    platform: &P,
-    draft: &Path,
-    summary: &Summary,
+/// A cold file that is being made, under temporary names: the steps of [`compress`] one by one.
+#[derive(Debug)]
+pub(crate) struct Draft<P: Platform> {
+    platform: P,
+    target: PathBuf,
+    file: P::File,
+    index: P::File,
+    summary: Summary,
     threads: usize,
-    progress: Progress<'_>,
-) -> Result<()> {
-    let total = 2 * summary.source_len;
-    let mut shifted = |done: u64, _| progress(summary.source_len + done, total);
-    let cold = ColdFile::open(platform, draft)?;
-    let sha256 = cold.source_digest(threads, &mut shifted)?;
-    if sha256 != summary.source_sha256 || cold.tables().source_len != summary.source_len {
-        return Err(Error::malformed(draft, 0, "decompresses to other bytes than were compressed"));
+}
+
+impl<P: Platform> Draft<P> {
+    /// Writes and syncs both files.
+    pub(crate) fn write(
+        platform: &P,
+        source: &Path,
+        target: &Path,
+        options: Options,
+        progress: Progress<'_>,
+    ) -> Result<Self> {
+        let sealed = SealedFile::<P>::open(platform, source)?;
+        let file = create(platform, &temporary(target))?;
+        let (tables, summary) = write(sealed, source, &file, options, progress)?;
+        file.sync()?;
+        let index = create(platform, &temporary(&index_path(target)))?;
+        index.write_at(&tables.index_bytes(), 0)?;
+        index.sync()?;
+        let threads = options.threads;
+        Ok(Draft { platform: platform.clone(), target: target.into(), file, index, summary, threads })
     }
-    Ok(())
+
+    /// Reads both back from the file system and compares what they become with what was compressed.
+    pub(crate) fn check(&self, progress: Progress<'_>) -> Result<()> {
+        let Summary { source_len, source_sha256, .. } = self.summary;
+        let path = temporary(&self.target);
+        let cold = ColdFile::open_with_index(&self.platform, &path, &temporary(&index_path(&self.target)))?;
+        let sha256 = cold.source_digest(self.threads, &mut |done, _| progress(source_len + done, 2 * source_len))?;
+        if sha256 != source_sha256 || cold.tables().source_sha256 != sha256 || !cold.has_index() {
+            return Err(Error::malformed(path, 0, "decompresses to other bytes than were compressed"));
+        }
+        Ok(())
+    }
+
+    /// Gives them their names: the index first, so that whoever finds the `.zst` finds it too.
+    pub(crate) fn publish(self) -> Result<Summary> {
+        let index = index_path(&self.target);
+        self.platform.publish(&self.index, &temporary(&index), &index)?;
+        self.platform.publish(&self.file, &temporary(&self.target), &self.target)?;
+        Ok(self.summary)
+    }
 }
 
 struct Job {
@@ -137,26 +169,16 @@ struct Job {
     failure: Option<std::io::Error>,
 }
 
-/// Writes and syncs a cold file and its index under temporary names, and neither checks nor publishes it: the first
-/// step of [`compress`], for those who do the others themselves.
-///
-/// Returns the open `.zst`; its index is called [`index_draft_path`]. An older file of either name is replaced.
-///
-/// # Errors
-///
-/// As [`compress`]; both files are then in any state.
-pub fn draft<P: Platform>(
-    platform: &P,
+/// The blocks, the tables and the seek table of `sealed`, into an empty file.
+fn write<P: Platform>(
+    mut sealed: SealedFile<P>,
     source: &Path,
-    draft: &Path,
+    file: &P::File,
     options: Options,
     progress: Progress<'_>,
-) -> Result<(P::File, Summary)> {
-    let mut sealed = SealedFile::<P>::open(platform, source)?;
+) -> Result<(Tables, Summary)> {
     let total = 2 * sealed.len();
     let frames = sealed.seal().count;
-    let file = create(platform, draft)?;
-
     let mut tables = Tables { source_len: sealed.len(), ..Tables::default() };
     let mut sha256 = Sha256::new();
     let mut compressed_offset = 0;
@@ -196,10 +218,6 @@ pub fn draft<P: Platform>(
     tables.source_sha256 = sha256.finalize().into();
     let bytes = tables.to_bytes();
     file.write_at(&bytes, compressed_offset)?;
-    file.sync()?;
-    let index = create(platform, &index_draft_path(draft))?;
-    index.write_at(&tables.index_bytes(), 0)?;
-    index.sync()?;
     let summary = Summary {
         source_len: tables.source_len,
         source_sha256: tables.source_sha256,
@@ -207,7 +225,7 @@ pub fn draft<P: Platform>(
         blocks: tables.blocks.len() as u64,
         compressed_len: compressed_offset + bytes.len() as u64,
     };
-    Ok((file, summary))
+    Ok((tables, summary))
 }
 
 /// A new empty file; one of that name that was left behind is removed first.

@@ -7,9 +7,12 @@
 
 use super::{
     block::Block,
-    layout::{BLOCK_SIZE, SNAPSHOT_CUT, SNAPSHOT_TYPE_ID},
+    layout::{BLOCK_SIZE, SNAPSHOT_CUT},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    partition::BOOK_SNAPSHOT,
+};
 use chronicle_core::{
     Begin, Fault, Header, Seal,
     frame::{Decoded, decode},
@@ -142,7 +145,7 @@ impl<P: Platform> SealedFile<P> {
                     return Err(Error::fault(&self.path, offset, fault));
                 }
                 Decoded::Frame { header, len, .. } => {
-                    let snapshot = header.type_id.get() == SNAPSHOT_TYPE_ID;
+                    let snapshot = header.type_id.get() == BOOK_SNAPSHOT;
                     if count > 0 && (pos + len > most || (snapshot && pos >= SNAPSHOT_CUT as usize)) {
                         break;
                     }

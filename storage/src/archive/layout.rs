@@ -59,8 +59,6 @@ pub const SEEK_FOOTER_MAGIC: u32 = 0x8F92_EAB1;
 pub const BLOCK_SIZE: u32 = 1 << 20;
 /// A snapshot begins a new block when at least this many bytes are pending.
 pub const SNAPSHOT_CUT: u32 = 256 << 10;
-/// `type_id` of a book snapshot, at which blocks begin; the protocol's own number.
-pub const SNAPSHOT_TYPE_ID: u16 = 2;
 /// A block has never more bytes: the largest frame with its header, a segment's header and an `End`.
 pub const MAX_BLOCK_LEN: u64 = chronicle_core::layout::MAX_SEGMENT_LEN as u64 + 256;
 /// Flag of a block whose first frame is a book snapshot.

@@ -283,22 +283,44 @@ pub fn parse_tables(tail: &[u8], file_len: u64) -> Result<Tables, Flaw> {
     Ok(Tables { blocks, source_len: offset, source_sha256: header.source_sha256 })
 }
 
-/// Whether an index says what the tables say.
-///
-/// # Errors
-///
-/// The first entry that differs, with its offset in the index. The tables carry checksums, so it is the index that is
-/// wrong.
-pub(crate) fn compare(index: &Index, tables: &Tables) -> Result<(), Flaw> {
-    expect("frame_count", 16, tables.blocks.len() as u64, index.entries.len() as u64)?;
-    for (i, (entry, block)) in index.entries.iter().zip(&tables.blocks).enumerate() {
-        let at = (size_of::<IndexHeader>() + i * size_of::<IndexEntry>()) as u64;
-        let named = |field: &str| format!("entry {i} disagrees with the seek table: {field}");
-        let (offset, compressed_offset, compressed, uncompressed) = *entry;
-        expect(&named("uncompressed_offset"), at, block.offset, offset)?;
-        expect(&named("compressed_offset"), at + 8, block.compressed_offset, compressed_offset)?;
-        expect(&named("compressed_size"), at + 16, block.compressed_len, compressed)?;
-        expect(&named("uncompressed_size"), at + 20, block.len, uncompressed)?;
+/// Where an index file first differs from what the tables make of it. The tables carry checksums, so it is the index
+/// that is wrong.
+pub(crate) fn first_difference(found: &[u8], expected: &[u8]) -> Flaw {
+    let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
+    let header_len = size_of::<IndexHeader>();
+    if same < header_len {
+        // Its own parser says more about a header: another magic, a newer version.
+        return match parse_index(found) {
+            Err(flaw) => flaw,
+            Ok(index) => {
+                let expected = (expected.len() - header_len) / size_of::<IndexEntry>();
+                Flaw::at(16, format!("frame_count is {}, the seek table has {expected} blocks", index.entries.len()))
+            }
+        };
     }
-    Ok(())
+    if same == found.len() || same == expected.len() {
+        let what = format!("{} bytes, the seek table's blocks need {}", found.len(), expected.len());
+        return Flaw::at(same as u64, what);
+    }
+    let entry = (same - header_len) / size_of::<IndexEntry>();
+    let within = (same - header_len) % size_of::<IndexEntry>();
+    let (field, begin, end) = [
+        ("uncompressed_offset", 0, 8),
+        ("compressed_offset", 8, 16),
+        ("compressed_size", 16, 20),
+        ("uncompressed_size", 20, 24),
+    ]
+    .into_iter()
+    .find(|(_, _, end)| within < *end)
+    .expect("bug: the fields tile an entry");
+    let at = header_len + entry * size_of::<IndexEntry>() + begin;
+    let value = |bytes: &[u8]| {
+        let mut wide = [0; 8];
+        let bytes = bytes.get(at..).unwrap_or_default();
+        let bytes = &bytes[..bytes.len().min(end - begin)];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(wide)
+    };
+    let (found, expected) = (value(found), value(expected));
+    Flaw::at(at as u64, format!("entry {entry}: {field} is {found}, the seek table says {expected}"))
 }
