@@ -24,6 +24,7 @@ mod growing;
 pub mod meta;
 pub mod partition;
 pub mod queue;
+pub mod raw;
 pub mod reader;
 pub mod root;
 mod time;

@@ -249,6 +249,9 @@ fn first_damage<P: Platform>(platform: &P, path: &Path, committed: &Committed, c
     }
 }
 
+/// How often a seal that does not fit is read again before it is damage.
+const SEAL_LOOKS: usize = 3;
+
 /// What a reader found at the end of a file, so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
@@ -345,26 +348,51 @@ impl<P: Platform> PartitionFile<P> {
         Ok(this)
     }
 
-    /// Believes a seal only if the file is as long as it says.
+    /// Takes the seal of these header bytes, if there is one, and only if the file is as long as it says.
     fn take_seal(&mut self, header: &[u8; HEADER_LEN]) -> Result<()> {
-        let Some(seal) = Seal::parse(header, self.header.salt) else { return Ok(()) };
-        self.len = self.file.len()?;
-        let expected = seal.end.saturating_add(FRAME_HEADER_LEN as u64);
-        if !seal.end.is_multiple_of(FRAME_ALIGN as u64) || expected != self.len {
-            // A writer that resumes takes the seal back, then cuts: it may be doing so just now.
-            if self.seal_on_disk()?.is_none() {
-                return Ok(());
-            }
-            return Err(self.fault(self.len.min(expected), Fault::End { expected, found: self.len }));
+        let mut bytes = *header;
+        // A writer may be storing the seal, or taking it back, just now: what does not fit is looked at again.
+        for _ in 0..SEAL_LOOKS {
+            self.len = self.file.len()?;
+            match self.seal_of(&bytes) {
+                Ok(seal) => {
+                    self.seal = seal;
+                    return Ok(());
+                }
+                Err(_) => self.file.read_at(&mut bytes, 0)?,
+            };
         }
-        self.seal = Some(seal);
+        self.seal = self.seal_of(&bytes)?;
         Ok(())
     }
 
-    fn seal_on_disk(&self) -> Result<Option<Seal>> {
+    /// The seal that header bytes hold. It lies in one sector, so no crash tears it: bytes that are neither a seal nor
+    /// zero are damage, and must not make a sealed file pass for one that still grows.
+    fn seal_of(&self, bytes: &[u8; HEADER_LEN]) -> Result<Option<Seal>> {
+        let Some(seal) = Seal::parse(bytes, self.header.salt) else {
+            let field = &bytes[SEAL_AT..];
+            if field.iter().all(|b| *b == 0) {
+                return Ok(None);
+            }
+            let (content, crc) = field.split_at(field.len() - 4);
+            let mut computed = crc32fast::Hasher::new_with_initial(self.header.salt);
+            computed.update(content);
+            let stored = u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]]);
+            let fault = Fault::Crc { stored, computed: computed.finalize() };
+            return Err(self.fault((HEADER_LEN - 4) as u64, fault));
+        };
+        let expected = seal.end.saturating_add(FRAME_HEADER_LEN as u64);
+        if !seal.end.is_multiple_of(FRAME_ALIGN as u64) || expected != self.len {
+            return Err(self.fault(self.len.min(expected), Fault::End { expected, found: self.len }));
+        }
+        Ok(Some(seal))
+    }
+
+    /// Whether the file is no longer sealed: a writer that resumed took the seal back.
+    fn is_unsealed(&self) -> Result<bool> {
         let mut bytes = [0; HEADER_LEN];
         self.file.read_at(&mut bytes, 0)?;
-        Ok(Seal::parse(&bytes, self.header.salt))
+        Ok(bytes[SEAL_AT..].iter().all(|b| *b == 0))
     }
 
     fn fault(&self, offset: u64, fault: Fault) -> Error {
@@ -423,8 +451,7 @@ impl<P: Platform> PartitionFile<P> {
         }
         if let Some(seal) = self.seal {
             match self.find_sealed(&seal) {
-                // Taken back by a writer that resumed: the file grows again.
-                Err(error) if error.kind() == ErrorKind::Damage && self.seal_on_disk()?.is_none() => {
+                Err(error) if error.kind() == ErrorKind::Damage && self.is_unsealed()? => {
                     self.seal = None;
                     self.look_again()?;
                 }
