@@ -11,6 +11,8 @@
 //! | [`partition`] | files that grow through a buffer: the writer that a checkpoint resumes, and the reader |
 //! | [`recorder`], [`raw`] | raw segments kept as files, and the raw stream read across files and queue |
 //! | [`reader`] | partitions on any tier through one iterator; any file by its magic bytes |
+//! | [`archive`] | cold files: seekable zstd, its tables and index |
+//! | [`tier`] | what moves from warm to cold, and how |
 //! | [`meta`] | `meta.json` beside a day's partitions |
 //!
 //! Everything is generic over [`chronicle_platform::Platform`]: the same code runs on Linux and on the simulator that

@@ -810,7 +810,10 @@ impl<P: Platform> Partition<P> {
         if let Some((tier, mut file)) = self.archive.find(&self.id)? {
             file.require(self.required);
             file.seek_seq(next_seq)?;
-            (self.tier, self.file) = (tier, file);
+            // A refinery that began anew has not come as far yet; what it writes on the way was read already.
+            if file.next_seq() == next_seq {
+                (self.tier, self.file) = (tier, file);
+            }
         }
         Ok(())
     }
