@@ -149,6 +149,8 @@ struct Uniform {
 #[derive(Debug, Default)]
 struct Found<'a> {
     fields: Fields<'a>,
+    /// There are fields.
+    any: bool,
     /// The first field met twice.
     twice: Option<&'static str>,
     stream: Option<Text<'a>>,
@@ -168,10 +170,13 @@ impl<'a> Found<'a> {
             match key.raw {
                 "stream" if scan.begins() == b'"' => self.stream = Some(scan.string()?),
                 "data" if scan.begins() == b'{' && !self.enveloped => {
-                    // What stood before the message is the envelope's.
-                    let stream = self.stream;
-                    levels.clear();
-                    *self = Self { stream, enveloped: true, ..Self::default() };
+                    if self.any {
+                        // What stood before the message is the envelope's.
+                        let stream = self.stream;
+                        levels.clear();
+                        *self = Self { stream, ..Self::default() };
+                    }
+                    self.enveloped = true;
                     scan.open();
                     let mut first = true;
                     while let Some(key) = scan.key(&mut first)? {
@@ -192,6 +197,7 @@ impl<'a> Found<'a> {
             self.twice = self.twice.or(Some(NAMES[slot]));
             return scan.skip();
         }
+        self.any = true;
         self.fields[slot] = match scan.begins() {
             b'"' => Value::Text(scan.string()?),
             b'-' | b'0'..=b'9' => Value::Number(scan.number()?),

@@ -304,21 +304,11 @@ impl<'a> Scan<'a> {
     pub(crate) fn quick_decimal(&mut self) -> Option<(i64, u8)> {
         let bytes = self.text.as_bytes().get(self.at..)?;
         let (b'"', bytes) = bytes.split_first()? else { return None };
-        let mut mantissa = 0_u64;
-        let mut len = 0;
-        let mut digits = |mut len: usize| {
-            while let Some(digit @ b'0'..=b'9') = bytes.get(len) {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-                len += 1;
-            }
-            len
-        };
-        len = digits(len);
-        let whole = len;
-        let mut decimals = 0;
+        let (mut mantissa, whole) = digits(bytes, 0);
+        let (mut len, mut decimals) = (whole, 0);
         if bytes.get(len) == Some(&b'.') {
-            len = digits(len + 1);
-            decimals = len - whole - 1;
+            (mantissa, decimals) = digits(&bytes[len + 1..], mantissa);
+            len += 1 + decimals;
             if decimals == 0 {
                 return None;
             }
@@ -329,5 +319,225 @@ impl<'a> Scan<'a> {
         self.at += len + 2;
         // 18 digits fit both.
         Some((mantissa as i64, decimals as u8))
+    }
+}
+
+/// Appends the digits at the front of `bytes` to `value`, and gives their number. Wraps beyond 19 digits.
+///
+/// Eight at a time (the usual arithmetic within a word) was tried and was slower: most numbers are short.
+#[inline]
+fn digits(bytes: &[u8], mut value: u64) -> (u64, usize) {
+    let mut len = 0;
+    while let Some(digit @ b'0'..=b'9') = bytes.get(len) {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        len += 1;
+    }
+    (value, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_json(text: &str) -> Result<(), NotJson> {
+        let mut scan = Scan::new(text);
+        scan.skip()?;
+        scan.end()
+    }
+
+    /// A second opinion, by a parser that shares nothing with this one.
+    fn agrees(text: &str) -> bool {
+        let ours = is_json(text);
+        let theirs = serde_json::from_str::<serde::de::IgnoredAny>(text);
+        assert_eq!(ours.is_ok(), theirs.is_ok(), "{text:?}: {ours:?}, {theirs:?}");
+        ours.is_ok()
+    }
+
+    #[test]
+    fn the_grammar_is_json() {
+        let yes = [
+            "{}",
+            "[]",
+            " [ ] ",
+            "0",
+            "-0",
+            "-0.5e+10",
+            "1E5",
+            "1e-0",
+            "\"\"",
+            "true",
+            "null",
+            "\t\r\n{ }\n",
+            r#"{"a":1,"a":[{},[],"x",null]}"#,
+            r#""\"\\\/\b\f\n\r\t\u00e9\uD800""#,
+            "\"\u{7f}\u{80}\u{10ffff}\"",
+            "[1,2,3]",
+            "[[[[[[]]]]]]",
+            r#"{"":{"":{}}}"#,
+            "123456789012345678901234567890",
+            "1.0000000000000000001",
+        ];
+        for text in yes {
+            assert!(agrees(text), "{text}");
+        }
+        let no = [
+            "",
+            " ",
+            "{",
+            "[",
+            "}",
+            "{]",
+            "[}",
+            "[1,]",
+            "{,}",
+            "[,1]",
+            "[1 2]",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{"a" 1}"#,
+            "{a:1}",
+            "{1:1}",
+            "'a'",
+            "01",
+            "-",
+            "-01",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "0x1",
+            "NaN",
+            "tru",
+            "truee",
+            "nul",
+            "True",
+            "\"",
+            "\"a",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u12""#,
+            "\"\n\"",
+            "\"\u{1}\"",
+            "\"\0\"",
+            "{} {}",
+            "[]]",
+            "1 2",
+            "\u{feff}{}",
+            "\0",
+            "{}\0",
+            "[1\0]",
+            "// x",
+            r#"{"a":1}}"#,
+            "\u{a0}1",
+        ];
+        for text in no {
+            assert!(!agrees(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(is_json(&nested(128)), Ok(()));
+        assert_eq!(is_json(&nested(129)), Err(NotJson { at: 128, expected: "less nesting" }));
+        assert_eq!(is_json(&"[".repeat(1 << 20)), Err(NotJson { at: 128, expected: "less nesting" }));
+        assert_eq!(is_json(&r#"{"a":"#.repeat(1 << 20)), Err(NotJson { at: 640, expected: "less nesting" }));
+    }
+
+    #[test]
+    fn numbers_are_natural_or_other() {
+        let read = |text| {
+            let mut scan = Scan::new(text);
+            scan.number().map(|number| (number, scan.at()))
+        };
+        assert_eq!(read("0,"), Ok((Number::Natural(0), 1)));
+        assert_eq!(read("18446744073709551615"), Ok((Number::Natural(u64::MAX), 20)));
+        assert_eq!(read("18446744073709551616"), Ok((Number::Other, 20)));
+        assert_eq!(read("-1"), Ok((Number::Other, 2)));
+        assert_eq!(read("1.0"), Ok((Number::Other, 3)));
+        assert_eq!(read("1e2"), Ok((Number::Other, 3)));
+        assert_eq!(read("012"), Err(NotJson { at: 1, expected: "no digit after a leading zero" }));
+    }
+
+    #[test]
+    fn quick_decimals_say_what_careful_ones_say() {
+        use chronicle_protocol::DecimalText;
+
+        for text in [
+            "0",
+            "35",
+            "0.0",
+            "61837.63000000",
+            "123456789012345678",
+            "0.12345678901234567",
+            "999999999999999999",
+            "1234567890123456789",
+            "00",
+            "01.5",
+            ".5",
+            "5.",
+            "-1",
+            "+1",
+            "1e5",
+            "",
+            "a",
+            "1a",
+            "1.5a",
+            "1.2.3",
+            "-0",
+        ] {
+            let quoted = format!("\"{text}\",");
+            let mut scan = Scan::new(&quoted);
+            match scan.quick_decimal() {
+                Some((mantissa, decimals)) => {
+                    let careful = DecimalText::parse(text.as_bytes()).unwrap();
+                    assert_eq!((mantissa, decimals), (careful.mantissa, careful.decimals), "{text}");
+                    assert_eq!(scan.at(), text.len() + 2, "{text}");
+                }
+                None => assert!(
+                    DecimalText::parse(text.as_bytes()).is_err() || text.starts_with('-') || text.len() > 18,
+                    "{text} is usual enough"
+                ),
+            }
+        }
+        for unquoted in ["1", "1\"", "\"1", "", "[1]"] {
+            assert_eq!(Scan::new(unquoted).quick_decimal(), None, "{unquoted}");
+        }
+    }
+
+    #[test]
+    fn mutated_json_is_judged_alike() {
+        let seed = 0x5eed_0002_u64;
+        println!("seed {seed:#x}");
+        let mut state = seed;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let seeds = [
+            r#"{"stream":"btcusdt@depth@0ms","data":{"e":"depthUpdate","E":1723161256299,"pu":-5,"b":[["58710.20","0.014"],["1","2"]],"a":[]}}"#,
+            r#"{"lastUpdateId":1e5,"bids":[["\u00e9\n","x"]],"asks":[[],{}],"ok":[true,false,null]}"#,
+            r#"[0.5, -0, {"a" : [ [ ] , { } ] } , "\\\"" ]"#,
+        ];
+        let bytes = br#"{}[]",:\0123456789.eE+-tfnu ab"#;
+        let (mut good, mut bad) = (0, 0);
+        for _ in 0..30_000 {
+            let mut text = seeds[random(seeds.len())].to_owned();
+            for _ in 0..=random(3) {
+                let at = random(text.len() + 1);
+                match random(3) {
+                    0 => text.insert(at, char::from(bytes[random(bytes.len())])),
+                    1 if at < text.len() => drop(text.remove(at)),
+                    _ => text.truncate(at.max(1)),
+                }
+                if text.is_empty() {
+                    break;
+                }
+            }
+            if agrees(&text) { good += 1 } else { bad += 1 }
+        }
+        assert!(good > 1_000 && bad > 1_000, "{good} good, {bad} bad");
     }
 }

@@ -19,7 +19,7 @@
 //! assert_eq!(stored, 32 + 40 + 7);
 //! ```
 //!
-//! - [`Recording`], [`import`], [`check`]: reading, with the rules for damage and for symbols in [`mod@import`].
+//! - [`Recording`], [`import()`], [`check`]: reading, with the rules for damage and for symbols in [`mod@import`].
 //! - [`Venue`]: the venues; each is one row of a table and one file.
 //! - [`Report`]: what was found, as `chronicle import --json` prints it.
 //! - [`Pace`]: when a recorded message is due in a playback.
@@ -41,6 +41,6 @@ mod venue;
 pub use flaw::Flaw;
 pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};
 pub use pace::Pace;
-pub use report::{MalformedLine, Report};
+pub use report::{MALFORMED_LINES_MAX, MalformedLine, Report};
 pub use text::Cut;
 pub use venue::{UnknownVenue, Venue};

@@ -50,6 +50,7 @@ struct Bytes<R> {
     start: usize,
     end: usize,
     consumed: u64,
+    read: u64,
     hash: Sha256,
     /// The reader said no; what the decoder makes of that is not damage.
     failed: bool,
@@ -58,7 +59,7 @@ struct Bytes<R> {
 impl<R: Read> Bytes<R> {
     fn new(inner: R) -> Self {
         let buffer = vec![0; CHUNK].into_boxed_slice();
-        Self { inner, buffer, start: 0, end: 0, consumed: 0, hash: Sha256::new(), failed: false }
+        Self { inner, buffer, start: 0, end: 0, consumed: 0, read: 0, hash: Sha256::new(), failed: false }
     }
 
     /// Reads once more, behind what is buffered. False at the end.
@@ -72,6 +73,7 @@ impl<R: Read> Bytes<R> {
                 Ok(len) => {
                     self.hash.update(&self.buffer[self.end..self.end + len]);
                     self.end += len;
+                    self.read += len as u64;
                     return Ok(len > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -126,7 +128,7 @@ enum Source<R> {
     /// Nothing was looked at.
     New(Bytes<R>),
     Plain(Bytes<R>),
-    Member(GzDecoder<Bytes<R>>),
+    Member(Box<GzDecoder<Bytes<R>>>),
     /// Only while one state is made into the next.
     Moving,
     Ended(Bytes<R>, Stop),
@@ -162,7 +164,11 @@ impl<R: Read> Source<R> {
                 },
                 Self::New(bytes) => {
                     let is_gzip = bytes.peek_two()? == GZIP_MAGIC;
-                    self.step(|bytes| if is_gzip { Self::Member(GzDecoder::new(bytes)) } else { Self::Plain(bytes) });
+                    self.step(
+                        |bytes| {
+                            if is_gzip { Self::Member(Box::new(GzDecoder::new(bytes))) } else { Self::Plain(bytes) }
+                        },
+                    );
                 }
                 Self::Moving | Self::Ended(..) => return Ok(0),
             }
@@ -195,7 +201,7 @@ impl<R: Read> Source<R> {
         match stop {
             Some(stop) => self.end(stop),
             None => {
-                self.step(|bytes| Self::Member(GzDecoder::new(bytes)));
+                self.step(|bytes| Self::Member(Box::new(GzDecoder::new(bytes))));
                 Ok(())
             }
         }
@@ -363,9 +369,9 @@ impl<R: Read> Lines<R> {
         self.ending.as_ref()
     }
 
-    /// Bytes of the file read by the lines so far.
+    /// Bytes of the file read so far.
     pub(crate) fn file_offset(&self) -> u64 {
-        self.source.bytes().map_or(0, |bytes| bytes.consumed)
+        self.source.bytes().map_or(0, |bytes| bytes.read)
     }
 
     /// SHA-256 of the file's bytes; of all of them once the text has ended.
@@ -377,5 +383,30 @@ impl<R: Read> Lines<R> {
 impl<R> core::fmt::Debug for Lines<R> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Lines").field("number", &self.number).field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_by_the_longest_line_allowed() {
+        for (line_len_max, lines) in [(100_000, 1), (1_000_000, 1), (100_000, 40), (10, 3_000)] {
+            let text = [vec![b'x'; 6_000_000 / lines], vec![b'\n']].concat().repeat(lines);
+            let mut found = Lines::new(&text[..], line_len_max);
+            let mut too_long = 0;
+            loop {
+                let step = found.advance().unwrap();
+                assert!(found.buffer.len() <= line_len_max + 4 * CHUNK, "{} of {line_len_max}", found.buffer.len());
+                match step {
+                    Step::TooLong => too_long += 1,
+                    Step::Line => panic!("a line of {} bytes", found.line().len()),
+                    Step::End => break,
+                }
+            }
+            assert_eq!(too_long, lines);
+            assert_eq!(found.next_offset, text.len() as u64);
+        }
     }
 }
