@@ -11,6 +11,9 @@
 //!
 //! Never here: bounds checks (see `region.rs`), orderings stronger than relaxed.
 
+// A model has no addresses; its copies go word by word in `region.rs`.
+#![cfg_attr(loom, allow(dead_code))]
+
 use crate::sync::{AtomicU32, Ordering};
 
 /// Copies `len` bytes of private memory into shared words.
@@ -216,7 +219,7 @@ pub(crate) unsafe fn store_head(dst: *mut u8, crc: u32, pairs: [u64; 3]) {
 /// `dst` is 4-aligned, valid for atomic writes of 36 bytes, and reached only through atomics meanwhile.
 #[inline(always)]
 pub(crate) unsafe fn zero_slot(dst: *mut u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
     // SAFETY: 36 bytes at `dst` may be written, by the contract above. For the memory model the block stands for nine
     // relaxed stores.
     unsafe {
@@ -230,7 +233,7 @@ pub(crate) unsafe fn zero_slot(dst: *mut u8) {
             options(nostack, preserves_flags),
         );
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom))))]
     for i in 0..9 {
         // SAFETY: words 0..9 of the 36 bytes.
         unsafe { word_at(dst.wrapping_add(4 * i)) }.store(0, Ordering::Relaxed);

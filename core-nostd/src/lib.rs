@@ -43,6 +43,8 @@ mod payload;
 mod region;
 mod segment;
 mod sync;
+#[cfg(loom)]
+pub mod twin;
 pub mod wake;
 
 pub use damage::{Damage, Fault};

@@ -412,7 +412,7 @@ impl<R: RegionMut> Claim<'_, R> {
             head.crc = crc_in_place(*window, at, log.header.salt, commit, &head, len);
         }
         store_words(window, at, &head);
-        window.store(at + need, 0);
+        window.open(at + need);
         log.publish(append.time_ns, need, commit)
     }
 

@@ -275,7 +275,21 @@ impl WindowMut<'_> {
     /// Stores a word, Release: everything stored before it is visible to whoever Acquires this value.
     #[inline]
     pub fn store_release(&self, offset: usize, word: u32) {
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::CommitRelaxed) {
+            return self.store(offset, word);
+        }
         self.word32(offset).store(word, Ordering::Release);
+    }
+
+    /// Opens the slot that follows a frame, Relaxed: the frame's own commit word orders it.
+    #[inline]
+    pub(crate) fn open(&self, offset: usize) {
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::NoOpenWord) {
+            return;
+        }
+        self.store(offset, 0);
     }
 
     /// Stores a `u64` as two words, Relaxed and not atomic as a whole.
@@ -340,7 +354,8 @@ impl WindowMut<'_> {
             self.store64(offset + 16, head.time_ns);
             self.store64(offset + 24, head.kind.into());
             self.copy_in(offset + FRAME_HEADER_LEN, payload);
-            self.zero(offset + FRAME_HEADER_LEN + payload.len(), len + 4 - FRAME_HEADER_LEN - payload.len());
+            self.zero(offset + FRAME_HEADER_LEN + payload.len(), len - FRAME_HEADER_LEN - payload.len());
+            self.open(offset + len);
         }
     }
 
@@ -380,6 +395,7 @@ impl WindowMut<'_> {
 }
 
 /// Fewer than four bytes as a word, zeros behind them.
+#[cfg(not(loom))]
 #[inline(always)]
 fn partial_word(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))

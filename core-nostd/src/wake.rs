@@ -54,6 +54,11 @@ pub fn after_commit(window: WindowMut<'_>, offset: usize, mode: Mode) -> bool {
 
 #[cold]
 fn claim_sleepers(window: WindowMut<'_>, offset: usize) -> bool {
+    #[cfg(loom)]
+    if crate::twin::is(crate::twin::Weak::FlagOnly) {
+        window.word32(offset).swap(0, Ordering::AcqRel);
+        return true;
+    }
     // ORDERING: AcqRel keeps the generation's changes in one order with the marks; the wake that follows is a system
     // call, and the kernel compares the word under its own lock.
     window.word32(offset).fetch_add(1, Ordering::AcqRel);

@@ -2,8 +2,8 @@
 //!
 //! `append` puts small frames together in blocks, sums long ones in two parts, and a claim is summed from the region:
 //! one wrong byte at one length and recovery would throw away frames that were committed.
-
 #![cfg(not(loom))]
+
 use chronicle_core::{Append, Appender, Checksum, HeapRegion, Reader, Spec, Step, format, frame};
 
 #[test]
