@@ -31,7 +31,7 @@
 //!
 //! Publisher   append(Append, &[u8]) -> Result<u64, Refused>       append_wait(.., Duration) -> Result<u64, Refused>
 //!             claim(len) -> Result<PublisherClaim, Refused>       sync() -> Result<Durable>
-//!             roll() -> Result<(), Refused>                       maintain() -> Result<()>
+//!             roll() -> Result<(), Refused>                       maintain()
 //!             close() -> Result<Durable>                          counters(), last_trouble(), queue_id(), next_seq()
 //! Subscriber  next() -> Result<Option<Frame>, ReadError>          poll(limit, |Frame|) -> Result<usize, ReadError>
 //!             wait(Duration) -> Result<Waited, ReadError>         commit(), commit_durable() -> Result<()>
@@ -45,11 +45,79 @@
 //! verify(&platform, path, &mut |Problem|) -> Result<Verified>      every CRC, seq, chain, index entry and cursor
 //! ```
 
+mod control;
+mod cursor;
+mod index;
 pub mod layout;
+mod names;
+mod publisher;
+mod recover;
+mod segment;
+mod subscriber;
+mod upkeep;
 
-use crate::Error;
+use crate::{Error, Result};
 use chronicle_core::{Checksum, Clock, Trusted};
-use std::{fmt, path::PathBuf, time::Duration};
+use chronicle_platform::Platform;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use cursor::Position;
+pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
+pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus};
+
+/// A directory of segments.
+#[derive(Debug)]
+pub struct Queue;
+
+impl Queue {
+    /// Opens the queue at `path` for writing; makes it where there is none, and recovers it after a crash.
+    ///
+    /// # Errors
+    ///
+    /// Another writer has it; an option that it cannot have; damage before the last synced position; the system's.
+    pub fn publisher<P: Platform>(
+        platform: &P,
+        path: impl AsRef<Path>,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>> {
+        Publisher::open(platform, path.as_ref(), options)
+    }
+
+    /// Opens the queue at `path` for reading under a name, which has a cursor of its own and one reader at a time.
+    ///
+    /// Where the cursor file may not be written the reader reads without one: it commits nothing and holds no segment
+    /// back. The directory needs only be readable.
+    ///
+    /// # Errors
+    ///
+    /// There is no queue; the name is not one, or another reader has it; damage; the system's.
+    pub fn subscriber<P: Platform>(
+        platform: &P,
+        path: impl AsRef<Path>,
+        name: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>> {
+        let name = names::parse_reader(name)?;
+        Subscriber::open(platform, path.as_ref(), Some(name), options)
+    }
+
+    /// Opens the queue at `path` for reading without a trace: no cursor, and no segment is held back for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::subscriber`].
+    pub fn observer<P: Platform>(
+        platform: &P,
+        path: impl AsRef<Path>,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>> {
+        Subscriber::open(platform, path.as_ref(), None, options)
+    }
+}
 
 /// Sizes for three kinds of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +197,8 @@ impl PublisherOptions {
     pub fn new(profile: Profile) -> Self {
         let (segment_len, max_bytes, segments_ahead, prepare_late) = match profile {
             Profile::Raw => (64 << 20, 1 << 30, 2, false),
-            Profile::Clean => (1 << 20, 64 << 20, 2, true),
-            Profile::Orders => (256 << 10, 4 << 20, 2, true),
+            Profile::Clean => (1 << 20, 64 << 20, 1, true),
+            Profile::Orders => (256 << 10, 4 << 20, 1, true),
         };
         PublisherOptions {
             segment_len,
@@ -225,6 +293,16 @@ pub enum Refused {
     },
     /// A sync failed: what is on the disk is unknown for ever, so this writer begins no further segment.
     Poisoned,
+}
+
+impl Refused {
+    /// Whether waiting can change it.
+    fn passes(self) -> bool {
+        match self {
+            Refused::NotReady | Refused::NoSpace | Refused::PrepareFailed | Refused::QueueFull { .. } => true,
+            Refused::TooLarge { .. } | Refused::Poisoned => false,
+        }
+    }
 }
 
 impl fmt::Display for Refused {
