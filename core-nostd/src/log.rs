@@ -90,8 +90,6 @@ pub struct Appender<R> {
     next_seq: u64,
     min_time: u64,
     max_time: u64,
-    /// Whether `min_time` and `max_time` cover every frame of the segment.
-    whole: bool,
     ended: bool,
 }
 
@@ -117,7 +115,7 @@ impl<R: RegionMut> Appender<R> {
     ///
     /// If the region is shorter than the mark's segment: it is another region's mark.
     pub fn resume(region: R, mark: &Mark) -> Self {
-        let Mark { header, offset, first_seq, next_seq, min_time, max_time, whole } = *mark;
+        let Mark { header, offset, first_seq, next_seq, min_time, max_time, whole: _ } = *mark;
         let window = region.window_mut();
         assert!(
             window.len() >= header.segment_len as usize,
@@ -128,7 +126,7 @@ impl<R: RegionMut> Appender<R> {
         // ORDERING: Relaxed. The slot is open already, or holds a frame that recovery refused and no reader took.
         window.store(offset, 0);
         let limit = header.segment_len as usize - FRAME_HEADER_LEN;
-        Appender { region, header, tail: offset, limit, first_seq, next_seq, min_time, max_time, whole, ended: false }
+        Appender { region, header, tail: offset, limit, first_seq, next_seq, min_time, max_time, ended: false }
     }
 
     /// Appends one frame: copy, checksum, commit.
@@ -181,19 +179,12 @@ impl<R: RegionMut> Appender<R> {
 
     /// What the seal of this segment says once it has ended.
     ///
-    /// An appender that was [resumed](Appender::resume) from a mark inside the segment ([`Reader::attach_at`]) has not
-    /// seen the times of the frames before it: it walks them here, at the cost of a scan of the segment.
+    /// Its times are those of the frames that this appender wrote and that the reader walked over whose mark it was
+    /// resumed from; the caller of [`Reader::attach_at`] adds what lies before with [`Mark::including`]. Where no time
+    /// is known of a segment with frames, they are all ones and 0.
     #[must_use]
     pub fn seal(&self) -> Seal {
-        let (mut min_time, mut max_time) = (self.min_time, self.max_time);
-        if !self.whole
-            && let Ok(mut earlier) = Reader::attach(&self.region)
-        {
-            while earlier.mark.offset < self.tail && matches!(earlier.step(), Ok(Step::Frame(_))) {}
-            min_time = min_time.min(earlier.mark.min_time);
-            max_time = max_time.max(earlier.mark.max_time);
-        }
-        summary(self.first_seq, self.next_seq, self.tail, min_time, max_time)
+        summary(self.first_seq, self.next_seq, self.tail, self.min_time, self.max_time)
     }
 
     /// The number that the next frame gets.
@@ -485,7 +476,7 @@ pub struct Mark {
     next_seq: u64,
     min_time: u64,
     max_time: u64,
-    /// Whether every frame before `offset` was walked over.
+    /// Whether the times cover every frame before `offset`.
     whole: bool,
 }
 
@@ -508,8 +499,15 @@ impl Mark {
         self.first_seq
     }
 
-    /// What a seal says of a segment that ends here; `None` if its frames were not all walked over
-    /// ([`Reader::attach_at`]). After the last frame it must equal the stored one.
+    /// This place, known to have all times of the frames before it, with `min` and `max` those of the frames that were
+    /// not walked over ([`Reader::attach_at`]): from a seek index, say.
+    #[must_use]
+    pub fn including(self, min: u64, max: u64) -> Self {
+        Mark { min_time: self.min_time.min(min), max_time: self.max_time.max(max), whole: true, ..self }
+    }
+
+    /// What a seal says of a segment that ends here; `None` if frames before it were passed over unread
+    /// ([`Reader::attach_at`]) and not [included](Mark::including). After the last frame it must equal the stored one.
     #[must_use]
     pub fn seal(&self) -> Option<Seal> {
         self.whole.then(|| summary(self.first_seq, self.next_seq, self.offset, self.min_time, self.max_time))

@@ -111,7 +111,7 @@ fn run(seed: u64, checksum: Checksum) {
         let first_seq = next_seq;
         let mut log = Appender::attach(&region).unwrap();
         let mut reader = Reader::attach(&region).unwrap();
-        let mut offsets: Vec<Appended> = Vec::new();
+        let mut written: Vec<(Appended, u64)> = Vec::new();
         loop {
             assert_eq!((log.next_seq(), log.left()), (next_seq, len - 32 - log.tail() as usize));
             let append = any_append(&mut rng);
@@ -129,13 +129,16 @@ fn run(seed: u64, checksum: Checksum) {
                 }
                 6 => {
                     // The writer dies and another goes on where a reader finds the end.
-                    let mut scout = match offsets.get(rng.below(offsets.len() + 1)) {
-                        Some(known) => Reader::attach_at(&region, known.offset, known.seq).unwrap(),
+                    let start = rng.below(written.len() + 1);
+                    let mut scout = match written.get(start) {
+                        Some((known, _)) => Reader::attach_at(&region, known.offset, known.seq).unwrap(),
                         None => Reader::attach(&region).unwrap(),
                     };
+                    let before = written[..start].iter().map(|(_, time)| *time);
+                    let before = (before.clone().min().unwrap_or(u64::MAX), before.max().unwrap_or(0));
                     while let Step::Frame(_) = scout.step_verified().unwrap() {}
                     assert_eq!((scout.mark().offset(), scout.mark().next_seq()), (log.tail(), next_seq));
-                    log = Appender::resume(&region, &scout.mark());
+                    log = Appender::resume(&region, &scout.mark().including(before.0, before.1));
                     continue;
                 }
                 7 => {
@@ -159,7 +162,7 @@ fn run(seed: u64, checksum: Checksum) {
                 Ok(Some(appended)) => {
                     assert_eq!(appended.seq, next_seq);
                     next_seq += 1;
-                    offsets.push(appended);
+                    written.push((appended, append.time_ns));
                     model.push_back(Record { seq: appended.seq, append, offset: appended.offset.into(), payload });
                 }
                 Ok(None) => {}
