@@ -29,7 +29,6 @@ mod parse;
 
 pub use block::{Block, Tables};
 pub use cold::{ColdFile, Loaded, index_path};
-pub(crate) use compress::Draft;
 pub use compress::{DEFAULT_LEVEL, Options, Summary, cold_path, compress};
 pub use cut::SealedFile;
 pub use parse::{Flaw, Index, parse_index, parse_tables};

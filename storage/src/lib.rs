@@ -29,6 +29,7 @@ pub mod queue;
 pub mod raw;
 pub mod reader;
 pub mod root;
+pub mod tier;
 mod time;
 
 pub use error::{Error, ErrorKind, Result};

@@ -12,7 +12,7 @@
 use super::{
     Progress, SealedFile,
     block::{Block, Tables},
-    layout::{MAX_BLOCK_LEN, SeekFooter},
+    layout::{MAX_BLOCK_LEN, SeekFooter, TablesHeader},
     ordered,
     parse::{self, Flaw, parse_tables},
 };
@@ -27,6 +27,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+/// Where the tables have the SHA-256.
+const SHA256_AT: u64 = mem::offset_of!(TablesHeader, source_sha256) as u64;
 
 /// Where the index of a cold file lies: `book.q.zst` → `book.q.zst.idx`.
 #[must_use]
@@ -255,7 +258,7 @@ impl<P: Platform> ColdFile<P> {
         })
     }
 
-    /// Decompresses everything, checks every block's both checksums, and returns the SHA-256 of what came out.
+    /// Decompresses everything, checks every block's both checksums and the whole file's SHA-256, and returns that.
     ///
     /// # Errors
     ///
@@ -268,7 +271,12 @@ impl<P: Platform> ColdFile<P> {
             progress(loaded.block.offset + loaded.bytes.len() as u64, self.tables.source_len);
             Ok(())
         })?;
-        Ok(sha256.finalize().into())
+        let digest: [u8; 32] = sha256.finalize().into();
+        if digest != self.tables.source_sha256 {
+            let what = "SHA-256 of the decompressed file is not the stored one";
+            return Err(Error::malformed(&self.path, self.tables.blocks_len() + SHA256_AT, what));
+        }
+        Ok(digest)
     }
 
     fn read_with(&self, decoder: &mut Decoder, i: usize, out: &mut Vec<u8>) -> Result<()> {

@@ -7,7 +7,7 @@
 //! publish:   .idx, then .zst: whoever finds a .zst finds its index beside it
 //! ```
 //!
-//! [`compress`] does all of it. A crash at any point leaves names that end with [`TEMPORARY`], at most an `.idx` without
+//! [`compress`] does all of it. A crash at any point leaves names that end with [`crate::root::TEMPORARY`], at most an `.idx` without
 //! its `.zst`, or the complete cold file; the source is only read.
 
 use super::{
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    root::TEMPORARY,
+    growing::{remove_if_there, temporary},
 };
-use chronicle_platform::{File, Open, Platform, Trouble, TroubleKind};
+use chronicle_platform::{File, Open, Platform, Trouble};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,8 @@ pub struct Summary {
     pub blocks: u64,
     /// Bytes of the `.zst`.
     pub compressed_len: u64,
+    /// Bytes of its index.
+    pub index_len: u64,
 }
 
 /// Compresses a sealed `.q` into `dir`, as `{name}.zst` and `{name}.zst.idx`, both complete, checked and durable when
@@ -83,7 +85,9 @@ pub fn compress<P: Platform>(
         draft.publish()
     })();
     if made.is_err() {
-        discard(platform, &target);
+        // The error says more than one of this could, and what stays is known by its name.
+        _ = platform.remove(&temporary(&target));
+        _ = platform.remove(&temporary(&index_path(&target)));
     }
     made
 }
@@ -96,23 +100,9 @@ pub fn cold_path(source: &Path, dir: &Path) -> PathBuf {
     dir.join(name)
 }
 
-/// The name under which `target` is made.
-fn temporary(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_os_string();
-    name.push(TEMPORARY);
-    name.into()
-}
-
-/// Removes what an attempt at `target` left. The error that ended the attempt says more than one of this could, and
-/// what stays is known by its name.
-fn discard<P: Platform>(platform: &P, target: &Path) {
-    _ = platform.remove(&temporary(target));
-    _ = platform.remove(&temporary(&index_path(target)));
-}
-
 /// A cold file that is being made, under temporary names: the steps of [`compress`] one by one.
 #[derive(Debug)]
-pub(crate) struct Draft<P: Platform> {
+struct Draft<P: Platform> {
     platform: P,
     target: PathBuf,
     file: P::File,
@@ -123,13 +113,7 @@ pub(crate) struct Draft<P: Platform> {
 
 impl<P: Platform> Draft<P> {
     /// Writes and syncs both files.
-    pub(crate) fn write(
-        platform: &P,
-        source: &Path,
-        target: &Path,
-        options: Options,
-        progress: Progress<'_>,
-    ) -> Result<Self> {
+    fn write(platform: &P, source: &Path, target: &Path, options: Options, progress: Progress<'_>) -> Result<Self> {
         let sealed = SealedFile::<P>::open(platform, source)?;
         let file = create(platform, &temporary(target))?;
         let (tables, summary) = write(sealed, source, &file, options, progress)?;
@@ -142,7 +126,7 @@ impl<P: Platform> Draft<P> {
     }
 
     /// Reads both back from the file system and compares what they become with what was compressed.
-    pub(crate) fn check(&self, progress: Progress<'_>) -> Result<()> {
+    fn check(&self, progress: Progress<'_>) -> Result<()> {
         let Summary { source_len, source_sha256, .. } = self.summary;
         let path = temporary(&self.target);
         let cold = ColdFile::open_with_index(&self.platform, &path, &temporary(&index_path(&self.target)))?;
@@ -154,7 +138,7 @@ impl<P: Platform> Draft<P> {
     }
 
     /// Gives them their names: the index first, so that whoever finds the `.zst` finds it too.
-    pub(crate) fn publish(self) -> Result<Summary> {
+    fn publish(self) -> Result<Summary> {
         let index = index_path(&self.target);
         self.platform.publish(&self.index, &temporary(&index), &index)?;
         self.platform.publish(&self.file, &temporary(&self.target), &self.target)?;
@@ -224,17 +208,13 @@ fn write<P: Platform>(
         frames,
         blocks: tables.blocks.len() as u64,
         compressed_len: compressed_offset + bytes.len() as u64,
+        index_len: tables.index_bytes().len() as u64,
     };
     Ok((tables, summary))
 }
 
 /// A new empty file; one of that name that was left behind is removed first.
-pub(crate) fn create<P: Platform>(platform: &P, path: &Path) -> Result<P::File> {
-    match platform.open(path, Open::Create) {
-        Err(trouble) if trouble.kind() == TroubleKind::Exists => {
-            platform.remove(path)?;
-            Ok(platform.open(path, Open::Create)?)
-        }
-        other => Ok(other?),
-    }
+fn create<P: Platform>(platform: &P, path: &Path) -> Result<P::File> {
+    remove_if_there(platform, path)?;
+    Ok(platform.open(path, Open::Create)?)
 }
