@@ -1,1 +1,22 @@
-//! placeholder
+//! The refinery: raw venue streams into order books, partitioned by day.
+//!
+//! Raw frames are what a venue sent, in the order in which it came. Refined, they are partitions: one file per (venue,
+//! symbol, UTC date, stream), whose books follow the venue's sequence rules, whose gaps are marked, whose minutes have a
+//! snapshot each, and whose bytes are the same whenever they are made again from the same raw frames.
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`book`] | one exact order book |
+//! | [`venue`] | how each venue numbers its book events |
+//! | [`refinery`] | the state machine: raw frames in, partition writes out |
+//! | [`report`] | what refining found |
+//!
+//! What this crate never does: it reads no clock but the frames', parses no venue's text, never rounds a number, and
+//! drops no record without counting it. It contains no unsafe code.
+
+#![forbid(unsafe_code)]
+
+pub mod book;
+pub mod refinery;
+pub mod report;
+pub mod venue;

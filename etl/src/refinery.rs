@@ -1,0 +1,421 @@
+//! The refinery: raw frames in, partition writes out; a pure state machine, one per venue.
+//!
+//! ```text
+//! raw frame ── whose? ── when? ── still open? ── what is it?
+//!                │         │          │            ├ delta     next one: applied; before it the minutes that it crosses
+//!                │         │          │            │           after a break, or before a snapshot: waits
+//!                │         │          │            │           seen before: kept, not applied
+//!                │         │          │            ├ snapshot  joined to the waiting deltas, which are then applied
+//!                │         │          │            └ others    kept; an id seen before: not applied
+//!                │         │          └ its day was over for an hour: `late`, or rejected
+//!                │         └ the venue's time; none: the highest one accepted so far; none yet: it waits
+//!                └ symbol code; a record without a symbol, or with one that no path can hold, is `_`'s
+//! ```
+//!
+//! [`Refinery::frame`] takes one raw frame and calls a [`Sink`] for every frame that goes into a partition. What comes
+//! out depends on the frames and on the [`LatePolicy`] alone, never on how they were cut into runs, how often a
+//! checkpoint was taken or what other symbols did: each symbol has a state of its own, and the whole of it is
+//! serializable, so that a checkpoint is [`Refinery`] itself.
+//!
+//! Payloads go through unchanged. What the refinery adds are its own snapshots and gap markers. Frames that do not take
+//! part in the book (before a snapshot, after a gap, seen before) are kept all the same, with [`NOT_APPLIED`] in their
+//! flags: a replay of the partition gives every record that came in.
+//!
+//! **Times.** A clean frame's `time_ns` is the venue's event time. A record without one takes the highest time accepted so
+//! far for its symbol. Before there is one, or when that one's day was already over for an hour as the record came in,
+//! it waits for the next; at most [`WAITING_MAX`] records do, the oldest of more takes its receive time and is counted.
+//! A venue's snapshot takes the time of the delta that it is joined to. A time more than 24 h ahead of the receive time
+//! is not believed: the record goes to `opaque`, unchanged.
+//!
+//! **Days.** A record belongs to the UTC day of its time, but an applied delta never to an earlier day than the one
+//! before it, and a venue's snapshot never to an earlier one than the day it was received on; nothing is ever added to a
+//! sealed day. A day is sealed when a record received an hour or more after its end has been dealt with, or by hand.
+//!
+//! What it never does: it reads no clock, no file and no environment, starts no thread, guesses no symbol, repairs no
+//! book.
+
+mod day;
+mod symbol;
+
+use core::fmt;
+use std::collections::{BTreeMap, HashMap};
+
+use chronicle_core::Append;
+use chronicle_protocol::{Malformed, Record};
+use chronicle_storage::root::{Date, Name, Stream};
+use serde::{Deserialize, Serialize};
+
+use crate::venue::{Rules, rules};
+
+pub use day::{Counts, Day, Gap, Partition};
+pub use symbol::Symbol;
+
+/// Bit 0 of a clean frame's flags: the record takes no part in the book, or repeats one that was there before.
+pub const NOT_APPLIED: u16 = 1;
+
+/// Records of one symbol that may wait: for an exchange time, or as deltas for a snapshot.
+pub const WAITING_MAX: usize = 10_000;
+/// And their payload bytes.
+pub const WAITING_LEN_MAX: usize = 16 << 20;
+
+/// Symbol code of what belongs to no symbol.
+pub const NO_SYMBOL: &str = "_";
+
+/// What happens to a record that comes an hour or more after its day ended. Fixed for a day when it is first opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatePolicy {
+    /// It is counted and not kept; the raw stream has it.
+    Reject,
+    /// It is counted and kept in the stream `late` of the day on which it arrived.
+    #[default]
+    LateStream,
+}
+
+impl LatePolicy {
+    /// The word for it in files and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::LateStream => "late_stream",
+        }
+    }
+}
+
+impl fmt::Display for LatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no [`LatePolicy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownLatePolicy;
+
+impl fmt::Display for UnknownLatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("late policy is neither reject nor late_stream")
+    }
+}
+
+impl std::error::Error for UnknownLatePolicy {}
+
+impl core::str::FromStr for LatePolicy {
+    type Err = UnknownLatePolicy;
+    fn from_str(text: &str) -> Result<Self, UnknownLatePolicy> {
+        [Self::Reject, Self::LateStream].into_iter().find(|p| p.as_str() == text).ok_or(UnknownLatePolicy)
+    }
+}
+
+/// One frame of the raw stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawFrame<'a> {
+    /// Its `time_ns`: when the record was received.
+    pub ingest_ns: u64,
+    /// What the payload is.
+    pub type_id: u16,
+    /// The record.
+    pub payload: &'a [u8],
+}
+
+/// A partition of this refinery's venue. `symbol` counts [`Refinery::symbols`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Which symbol.
+    pub symbol: u32,
+    /// Which day.
+    pub date: Date,
+    /// Which stream.
+    pub stream: Stream,
+}
+
+/// Where clean frames go.
+pub trait Sink {
+    /// Why a frame could not be taken.
+    type Error;
+
+    /// Adds a frame to a partition; the first one begins it.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own. The refinery that called is then of no use any more: go back to the last checkpoint.
+    fn append(&mut self, place: Place, frame: Append, payload: &[u8]) -> Result<(), Self::Error>;
+
+    /// Says that nothing will be added to a partition any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::append`].
+    fn seal(&mut self, place: Place) -> Result<(), Self::Error>;
+}
+
+/// Where raw records came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Source {
+    /// File name, or the feed's id.
+    pub name: String,
+    /// SHA-256 of the file; a live feed has none.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Why a frame could not be refined.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FrameError<E> {
+    /// Its payload is no record: damage that its checksum did not show, or a newer version's.
+    Malformed(Malformed),
+    /// The sink failed.
+    Sink(E),
+}
+
+impl<E: fmt::Display> fmt::Display for FrameError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(malformed) => malformed.fmt(f),
+            Self::Sink(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for FrameError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Malformed(_) => None,
+            // Its own text is shown above.
+            Self::Sink(error) => error.source(),
+        }
+    }
+}
+
+/// A venue that has no rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownVenue {
+    /// Its name.
+    pub venue: Name,
+}
+
+impl fmt::Display for UnknownVenue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "venue {}: no rules to refine it by", self.venue)
+    }
+}
+
+impl std::error::Error for UnknownVenue {}
+
+/// The state of one venue. See the module.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Image", into = "Image")]
+pub struct Refinery {
+    venue: Name,
+    rules: &'static Rules,
+    symbols: Vec<Symbol>,
+    sources: Vec<Source>,
+    /// Index of the source that raw records now come from.
+    source: Option<u32>,
+    late_policy: LatePolicy,
+    /// By the venue's own text: what the hot path looks up.
+    by_text: HashMap<String, u32>,
+    /// By code: what decides.
+    by_code: BTreeMap<Name, u32>,
+    /// The symbol of the last frame.
+    last: Option<u32>,
+    scratch: Scratch,
+}
+
+/// Memory for the refinery's own records.
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    levels: Vec<chronicle_protocol::Level>,
+    bytes: Vec<u8>,
+}
+
+/// The part of a [`Refinery`] that a checkpoint keeps.
+#[derive(Serialize, Deserialize)]
+struct Image {
+    venue: Name,
+    symbols: Vec<Symbol>,
+    sources: Vec<Source>,
+    source: Option<u32>,
+    late_policy: LatePolicy,
+}
+
+impl From<Refinery> for Image {
+    fn from(r: Refinery) -> Self {
+        let Refinery { venue, symbols, sources, source, late_policy, .. } = r;
+        Self { venue, symbols, sources, source, late_policy }
+    }
+}
+
+impl TryFrom<Image> for Refinery {
+    type Error = UnknownVenue;
+
+    fn try_from(image: Image) -> Result<Self, UnknownVenue> {
+        let Image { venue, symbols, sources, source, late_policy } = image;
+        let mut this = Self::new(venue)?;
+        this.by_code = (0..).zip(&symbols).map(|(i, s)| (s.code().clone(), i)).collect();
+        this.by_text = (0..).zip(&symbols).map(|(i, s)| (s.raw().to_owned(), i)).collect();
+        Ok(Self { symbols, sources, source, late_policy, ..this })
+    }
+}
+
+/// What one call works with.
+struct Context<'a, S> {
+    sink: &'a mut S,
+    rules: &'static Rules,
+    symbol: u32,
+    late_policy: LatePolicy,
+    scratch: &'a mut Scratch,
+}
+
+/// A raw record on its way.
+#[derive(Clone, Copy, Debug)]
+struct Item<'a> {
+    ingest_ns: u64,
+    type_id: u16,
+    source: Option<u32>,
+    payload: &'a [u8],
+}
+
+impl Refinery {
+    /// A venue of which nothing is known yet.
+    ///
+    /// # Errors
+    ///
+    /// There are no rules for it.
+    pub fn new(venue: Name) -> Result<Self, UnknownVenue> {
+        let Some(rules) = rules(venue.as_str()) else { return Err(UnknownVenue { venue }) };
+        Ok(Self {
+            venue,
+            rules,
+            symbols: Vec::new(),
+            sources: Vec::new(),
+            source: None,
+            late_policy: LatePolicy::default(),
+            by_text: HashMap::new(),
+            by_code: BTreeMap::new(),
+            last: None,
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// The venue.
+    #[must_use]
+    pub fn venue(&self) -> &Name {
+        &self.venue
+    }
+
+    /// All symbols, in the order in which they were met.
+    #[must_use]
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    /// All sources, in the order in which they were met.
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// What happens to late records of days that are opened from now on.
+    pub fn set_late_policy(&mut self, policy: LatePolicy) {
+        self.late_policy = policy;
+    }
+
+    /// Takes the next raw frame.
+    ///
+    /// # Errors
+    ///
+    /// See [`FrameError`]. After [`FrameError::Malformed`] the state is as before.
+    pub fn frame<S: Sink>(&mut self, frame: RawFrame<'_>, sink: &mut S) -> Result<(), FrameError<S::Error>> {
+        let record = Record::parse(frame.type_id, frame.payload).map_err(FrameError::Malformed)?;
+        if let Record::Source(source) = record {
+            self.take_source(source.name, source.sha256);
+            return Ok(());
+        }
+        let symbol = self.symbol_of(record.symbol());
+        let item =
+            Item { ingest_ns: frame.ingest_ns, type_id: frame.type_id, source: self.source, payload: frame.payload };
+        let (state, mut context) = self.context(symbol, sink);
+        state.take(&mut context, item, &record).map_err(FrameError::Sink)
+    }
+
+    /// Says that the raw stream lost frames here. Where ids turn out to be missing next, this is the cause.
+    pub fn raw_lost(&mut self) {
+        for symbol in &mut self.symbols {
+            symbol.raw_lost();
+        }
+    }
+
+    /// Seals every open day, whatever may still come. Records that wait are let go first.
+    ///
+    /// # Errors
+    ///
+    /// The sink's.
+    pub fn seal<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+        self.seal_until(Date::MAX, sink)
+    }
+
+    /// Seals the days up to and including `last`; records that wait and belong to them are let go first.
+    ///
+    /// # Errors
+    ///
+    /// The sink's.
+    pub fn seal_until<S: Sink>(&mut self, last: Date, sink: &mut S) -> Result<(), S::Error> {
+        for symbol in 0..self.symbols.len() as u32 {
+            let (state, mut context) = self.context(symbol, sink);
+            state.seal_until(&mut context, last)?;
+        }
+        Ok(())
+    }
+
+    fn context<'a, S>(&'a mut self, symbol: u32, sink: &'a mut S) -> (&'a mut Symbol, Context<'a, S>) {
+        let context =
+            Context { sink, rules: self.rules, symbol, late_policy: self.late_policy, scratch: &mut self.scratch };
+        (&mut self.symbols[symbol as usize], context)
+    }
+
+    fn take_source(&mut self, name: &str, sha256: Option<[u8; 32]>) {
+        let known = self.sources.iter().position(|s| s.name == name && s.sha256 == sha256);
+        let index = known.unwrap_or_else(|| {
+            self.sources.push(Source { name: name.to_owned(), sha256 });
+            self.sources.len() - 1
+        });
+        self.source = Some(index as u32);
+    }
+
+    /// The state of a symbol; a code that two symbols would share belongs to the first of them, and nothing of the
+    /// second is guessed to be the same: it goes where records without symbol go.
+    fn symbol_of(&mut self, text: &str) -> u32 {
+        if let Some(last) = self.last
+            && self.symbols[last as usize].raw() == text
+        {
+            return last;
+        }
+        let symbol = match self.by_text.get(text) {
+            Some(symbol) => *symbol,
+            None => self.new_symbol(text),
+        };
+        self.last = Some(symbol);
+        symbol
+    }
+
+    #[cold]
+    fn new_symbol(&mut self, text: &str) -> u32 {
+        let no_symbol = || Name::new(NO_SYMBOL).expect("bug: the code of no symbol is a name");
+        let code = match Name::of_symbol(text) {
+            Ok(code) if !self.by_code.contains_key(&code) && code.as_str() != NO_SYMBOL => code,
+            _ => no_symbol(),
+        };
+        if let Some(symbol) = self.by_code.get(&code) {
+            // Not remembered by its text: hostile symbols must not fill the memory.
+            return *symbol;
+        }
+        let symbol = self.symbols.len() as u32;
+        let raw = if code.as_str() == NO_SYMBOL { "" } else { text };
+        self.symbols.push(Symbol::new(code.clone(), raw.to_owned()));
+        self.by_code.insert(code, symbol);
+        self.by_text.insert(raw.to_owned(), symbol);
+        symbol
+    }
+}

@@ -1,0 +1,815 @@
+//! One symbol of a venue: its clock, its days, its book and what waits.
+//!
+//! ```text
+//! book      Unknown ──snapshot joined──▶ Valid ──ids missing──▶ Broken ──snapshot joined──▶ Valid
+//!
+//! waiting   deltas that no snapshot was joined to yet. They follow each other without a break: at a break the ones
+//!           before it are let go, not applied, because no snapshot can be carried over it.
+//! pending   a venue's snapshot that the delta which joins it has not come to yet
+//! untimed   records without exchange time while there is none to take
+//! floor     the day of the last applied delta: the next one goes to this day or a later one
+//! next_minute   the first minute that no snapshot was written for yet
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chronicle_core::Append;
+use chronicle_protocol::{BookDelta, BookSnapshot, Gap as GapRecord, GapCause, Head, Record, SnapshotSource, type_id};
+use chronicle_storage::root::{Date, Name, Stream};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Counts, Day, Gap, Item, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX};
+use crate::book::Book;
+use crate::venue::{Follows, Ids};
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+/// An exchange time further ahead of its receive time is not believed.
+const AHEAD_NS_MAX: u64 = 24 * HOUR_NS;
+
+/// When records of a day begin to be late.
+const fn closing(date: Date) -> u64 {
+    date.end_ns().saturating_add(HOUR_NS)
+}
+
+const fn minute_after(ns: u64) -> u64 {
+    (ns / MINUTE_NS).saturating_add(1).saturating_mul(MINUTE_NS)
+}
+
+/// A record that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    ingest_ns: u64,
+    type_id: u16,
+    source: Option<u32>,
+    /// Its accepted time; 0 = none yet.
+    time_ns: u64,
+    payload: Vec<u8>,
+}
+
+impl Kept {
+    fn new(item: Item<'_>, time_ns: u64) -> Self {
+        let Item { ingest_ns, type_id, source, payload } = item;
+        Self { ingest_ns, type_id, source, time_ns, payload: payload.to_vec() }
+    }
+
+    fn item(&self) -> Item<'_> {
+        Item { ingest_ns: self.ingest_ns, type_id: self.type_id, source: self.source, payload: &self.payload }
+    }
+
+    fn record(&self) -> Record<'_> {
+        match Record::parse(self.type_id, &self.payload) {
+            Ok(record) => record,
+            Err(malformed) => panic!("bug: a record that was read before is refused now: {malformed}"),
+        }
+    }
+}
+
+/// Records in order of arrival, bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Waiting {
+    records: VecDeque<Kept>,
+    len: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, kept: Kept) {
+        self.len += kept.payload.len();
+        self.records.push_back(kept);
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let kept = self.records.pop_front()?;
+        self.len -= kept.payload.len();
+        Some(kept)
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.records.len() > WAITING_MAX || self.len > WAITING_LEN_MAX
+    }
+}
+
+/// One symbol's state. See the module.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Symbol {
+    code: Name,
+    raw: String,
+    /// Highest exchange time accepted; 0 = none yet.
+    clock: u64,
+    days: BTreeMap<Date, Day>,
+    /// When the first open day that has files is to be sealed.
+    next_seal: u64,
+    untimed: Waiting,
+    /// Records that got their receive time because they could not wait longer.
+    overdue: u64,
+    /// Records whose exchange time was not believed.
+    absurd_time: u64,
+    last_trade: Option<u64>,
+    last_quote: Option<u64>,
+    /// Last id of the last delta that was new.
+    seen: Option<u64>,
+    book: Book,
+    valid: bool,
+    /// Last id in the book.
+    last_id: u64,
+    /// Exchange time of the last delta applied.
+    last_event_ns: u64,
+    floor: Option<Date>,
+    next_minute: u64,
+    waiting: Waiting,
+    pending: Option<Kept>,
+    /// The break that made the book invalid; none while it never was valid, or is.
+    gap: Option<Gap>,
+    raw_lost: bool,
+    /// Ids of deltas that came too late, first and last.
+    late_ids: Option<(u64, u64)>,
+}
+
+impl Symbol {
+    pub(super) fn new(code: Name, raw: String) -> Self {
+        Self {
+            code,
+            raw,
+            clock: 0,
+            days: BTreeMap::new(),
+            next_seal: u64::MAX,
+            untimed: Waiting::default(),
+            overdue: 0,
+            absurd_time: 0,
+            last_trade: None,
+            last_quote: None,
+            seen: None,
+            book: Book::new(),
+            valid: false,
+            last_id: 0,
+            last_event_ns: 0,
+            floor: None,
+            next_minute: 0,
+            waiting: Waiting::default(),
+            pending: None,
+            gap: None,
+            raw_lost: false,
+            late_ids: None,
+        }
+    }
+
+    /// Its name in paths.
+    #[must_use]
+    pub fn code(&self) -> &Name {
+        &self.code
+    }
+
+    /// The venue's own name; empty for the records that have none.
+    #[must_use]
+    pub fn raw(&self) -> &str {
+        &self.raw
+    }
+
+    /// Its days.
+    #[must_use]
+    pub fn days(&self) -> &BTreeMap<Date, Day> {
+        &self.days
+    }
+
+    /// The book as far as it was followed; valid only if [`Symbol::is_valid`].
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Whether the book is what the venue has.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.valid
+    }
+
+    /// Last id in the book, and the exchange time of the last delta applied.
+    #[must_use]
+    pub fn last(&self) -> (u64, u64) {
+        (self.last_id, self.last_event_ns)
+    }
+
+    /// Records that are in no partition yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        (self.waiting.records.len() + self.untimed.records.len() + usize::from(self.pending.is_some())) as u64
+    }
+
+    /// Records that got their receive time because they could not wait longer for another.
+    #[must_use]
+    pub fn overdue(&self) -> u64 {
+        self.overdue
+    }
+
+    /// Records whose exchange time was not believed.
+    #[must_use]
+    pub fn absurd_time(&self) -> u64 {
+        self.absurd_time
+    }
+
+    /// Numbers of a day's partition, with what waits counted as if nothing came any more.
+    pub(crate) fn counts_if_it_ended_now(&self) -> BTreeMap<(Date, Stream), Counts> {
+        let mut all = BTreeMap::new();
+        for (date, day) in &self.days {
+            for (stream, partition) in &day.partitions {
+                all.insert((*date, *stream), partition.counts);
+            }
+        }
+        let mut add = |time_ns: u64, counts: Counts| {
+            let place = (self.open_day(Date::of_ns(time_ns)), Stream::Book);
+            let sum: &mut Counts = all.entry(place).or_default();
+            *sum = sum.plus(counts);
+        };
+        for kept in &self.waiting.records {
+            add(kept.time_ns, self.let_go_counts());
+        }
+        if let Some(pending) = &self.pending {
+            add(self.time_to_let_go(pending), Counts { events: 1, snapshots: 1, ..Counts::default() });
+        }
+        all
+    }
+
+    /// How a waiting delta counts that is not applied.
+    fn let_go_counts(&self) -> Counts {
+        if self.gap.is_some() {
+            Counts { events: 1, not_applied: 1, ..Counts::default() }
+        } else {
+            Counts { events: 1, dropped_before_snapshot: 1, ..Counts::default() }
+        }
+    }
+
+    pub(super) fn raw_lost(&mut self) {
+        self.raw_lost = true;
+    }
+
+    fn is_sealed(&self, date: Date) -> bool {
+        self.days.get(&date).is_some_and(|day| day.sealed)
+    }
+
+    fn is_late(&self, date: Date, ingest_ns: u64) -> bool {
+        ingest_ns >= closing(date) || self.is_sealed(date)
+    }
+
+    /// The first day from `date` on that is not sealed.
+    fn open_day(&self, mut date: Date) -> Date {
+        while self.is_sealed(date) {
+            match date.next() {
+                Some(next) => date = next,
+                // The last day that exists.
+                None => break,
+            }
+        }
+        date
+    }
+
+    /// The time of a record that has none, if there is one to take.
+    fn clock_for(&self, ingest_ns: u64) -> Option<u64> {
+        let usable = self.clock != 0 && !self.is_late(Date::of_ns(self.clock), ingest_ns);
+        usable.then_some(self.clock)
+    }
+
+    /// Takes a record of this symbol.
+    pub(super) fn take<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        record: &Record<'_>,
+    ) -> Result<(), S::Error> {
+        if let Record::Gap(_) = record {
+            // The feed says that it could not keep up. The marker itself is kept with what no other stream holds.
+            self.raw_lost = true;
+        }
+        let own = record.head().exchange_ns;
+        if own > item.ingest_ns.saturating_add(AHEAD_NS_MAX) {
+            self.absurd_time += 1;
+            self.take_untimed(cx, item)?;
+        } else if own != 0 {
+            let date = Date::of_ns(own);
+            if self.is_late(date, item.ingest_ns) {
+                self.late(cx, item, record, date)?;
+            } else {
+                self.clock = self.clock.max(own);
+                self.release_untimed(cx)?;
+                self.dispatch(cx, item, record, own)?;
+            }
+        } else if let Record::BookSnapshot(snapshot) = record {
+            // It has the time of the delta that it will be joined to.
+            self.snapshot(cx, item, snapshot)?;
+        } else {
+            self.take_untimed(cx, item)?;
+        }
+        if item.ingest_ns >= self.next_seal {
+            self.seal_due(cx, item.ingest_ns)?;
+        }
+        Ok(())
+    }
+
+    // Times.
+
+    fn take_untimed<S: Sink>(&mut self, cx: &mut Context<'_, S>, item: Item<'_>) -> Result<(), S::Error> {
+        if self.untimed.records.is_empty() {
+            let time = match self.clock_for(item.ingest_ns) {
+                Some(time) => Some(time),
+                // Nobody's records have no clock to wait for.
+                None if self.code.as_str() == NO_SYMBOL => {
+                    Some(self.open_day(Date::of_ns(item.ingest_ns)).start_ns().max(item.ingest_ns))
+                }
+                None => None,
+            };
+            if let Some(time) = time {
+                return self.dispatch_untimed(cx, item, time);
+            }
+        }
+        self.untimed.push(Kept::new(item, 0));
+        while self.untimed.is_too_much() {
+            self.release_overdue(cx)?;
+        }
+        Ok(())
+    }
+
+    fn release_untimed<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
+        while let Some(front) = self.untimed.records.front() {
+            let Some(time) = self.clock_for(front.ingest_ns) else { return Ok(()) };
+            let Some(kept) = self.untimed.pop() else { return Ok(()) };
+            self.dispatch_untimed(cx, kept.item(), time)?;
+        }
+        Ok(())
+    }
+
+    fn release_overdue<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
+        let Some(kept) = self.untimed.pop() else { return Ok(()) };
+        self.overdue += 1;
+        let time = self.open_day(Date::of_ns(kept.ingest_ns)).start_ns().max(kept.ingest_ns);
+        self.dispatch_untimed(cx, kept.item(), time)
+    }
+
+    fn dispatch_untimed<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        let kept_record = Record::parse(item.type_id, item.payload);
+        let Ok(record) = kept_record else { unreachable!("bug: it was a record when it came in") };
+        if record.head().exchange_ns != 0 {
+            // A time that was not believed: no other stream can use the record.
+            let date = self.open_day(Date::of_ns(time));
+            self.counts(cx, date, Stream::Opaque).applied += 1;
+            return self.write(cx, item, date, Stream::Opaque, 0, time);
+        }
+        self.dispatch(cx, item, &record, time)
+    }
+
+    /// A record whose time is accepted and whose day is open.
+    fn dispatch<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        record: &Record<'_>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        let newer = |last: &mut Option<u64>, id: u64| {
+            let newer = last.is_none_or(|last| last < id);
+            if newer {
+                *last = Some(id);
+            }
+            newer
+        };
+        let (stream, new) = match record {
+            Record::BookDelta(delta) => return self.delta(cx, item, delta, time),
+            Record::BookSnapshot(snapshot) => return self.snapshot(cx, item, snapshot),
+            Record::Trade(trade) => (Stream::Trades, newer(&mut self.last_trade, trade.trade_id)),
+            Record::Quote(quote) => (Stream::Quotes, newer(&mut self.last_quote, quote.update_id)),
+            Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => (Stream::Opaque, true),
+        };
+        let date = self.open_day(Date::of_ns(time));
+        let counts = self.counts(cx, date, stream);
+        if new {
+            counts.applied += 1;
+        } else {
+            counts.duplicates += 1;
+        }
+        self.write(cx, item, date, stream, if new { 0 } else { NOT_APPLIED }, time)
+    }
+
+    fn late<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        record: &Record<'_>,
+        date: Date,
+    ) -> Result<(), S::Error> {
+        let stream = match record {
+            Record::BookDelta(delta) => {
+                if self.seen.is_some_and(|seen| delta.last_id > seen) {
+                    let (first, last) = self.late_ids.unwrap_or((delta.first_id, delta.last_id));
+                    self.late_ids = Some((first.min(delta.first_id), last.max(delta.last_id)));
+                }
+                Stream::Book
+            }
+            Record::BookSnapshot(_) => Stream::Book,
+            Record::Trade(_) => Stream::Trades,
+            Record::Quote(_) => Stream::Quotes,
+            Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => Stream::Opaque,
+        };
+        self.counts(cx, date, stream).late += 1;
+        match self.day(cx, date).late_policy {
+            super::LatePolicy::Reject => Ok(()),
+            super::LatePolicy::LateStream => {
+                let arrival = self.open_day(Date::of_ns(item.ingest_ns));
+                self.counts(cx, arrival, Stream::Late).not_applied += 1;
+                self.write(cx, item, arrival, Stream::Late, NOT_APPLIED, item.ingest_ns)
+            }
+        }
+    }
+
+    // Days.
+
+    fn day<S>(&mut self, cx: &Context<'_, S>, date: Date) -> &mut Day {
+        self.days.entry(date).or_insert_with(|| Day::new(cx.late_policy))
+    }
+
+    fn counts<S>(&mut self, cx: &Context<'_, S>, date: Date, stream: Stream) -> &mut Counts {
+        self.day(cx, date).counts(stream)
+    }
+
+    /// Adds a record of the venue to an open day.
+    fn write<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        date: Date,
+        stream: Stream,
+        flags: u16,
+        time_ns: u64,
+    ) -> Result<(), S::Error> {
+        self.open(cx, date, stream)?;
+        let day = self.day(cx, date);
+        day.saw(item.source, item.ingest_ns, (stream != Stream::Late).then_some(time_ns));
+        day.counts(stream).events += 1;
+        let append = Append { time_ns, type_id: item.type_id, flags };
+        cx.sink.append(Place { symbol: cx.symbol, date, stream }, append, item.payload)
+    }
+
+    /// Begins a partition that does not exist yet; a book's with what is carried into it.
+    fn open<S: Sink>(&mut self, cx: &mut Context<'_, S>, date: Date, stream: Stream) -> Result<(), S::Error> {
+        let day = self.day(cx, date);
+        debug_assert!(!day.sealed, "a sealed day is not opened again");
+        let partition = day.partitions.entry(stream).or_default();
+        if partition.exists {
+            return Ok(());
+        }
+        partition.exists = true;
+        day.changed = true;
+        self.next_seal = self.next_seal.min(closing(date));
+        if stream != Stream::Book {
+            return Ok(());
+        }
+        if self.valid {
+            self.write_snapshot(cx, date, date.start_ns(), true)?;
+            self.next_minute = self.next_minute.max(date.start_ns().saturating_add(MINUTE_NS));
+        } else if let Some(gap) = self.gap {
+            self.write_gap(cx, date, Gap { carried: true, ..gap })?;
+        }
+        Ok(())
+    }
+
+    fn seal_due<S: Sink>(&mut self, cx: &mut Context<'_, S>, ingest_ns: u64) -> Result<(), S::Error> {
+        while self.next_seal <= ingest_ns {
+            let Some(date) = self.first_open() else { break };
+            self.seal_day(cx, date)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn seal_until<S: Sink>(&mut self, cx: &mut Context<'_, S>, last: Date) -> Result<(), S::Error> {
+        while self.untimed.records.front().is_some_and(|kept| Date::of_ns(kept.ingest_ns) <= last) {
+            self.release_overdue(cx)?;
+        }
+        self.let_go(cx, Some(last))?;
+        if let Some(pending) = self.pending.take_if(|pending| Date::of_ns(pending.ingest_ns) <= last) {
+            self.write_unjoined(cx, &pending)?;
+        }
+        while let Some(date) = self.first_open().filter(|date| *date <= last) {
+            self.seal_day(cx, date)?;
+        }
+        Ok(())
+    }
+
+    /// The first day with files that is not sealed. The last day that exists never is: nothing could come after it.
+    fn first_open(&self) -> Option<Date> {
+        let open = self.days.iter().find(|(date, day)| !day.sealed && day.has_any() && **date < Date::MAX);
+        open.map(|(date, _)| *date)
+    }
+
+    fn seal_day<S: Sink>(&mut self, cx: &mut Context<'_, S>, date: Date) -> Result<(), S::Error> {
+        self.let_go(cx, Some(date))?;
+        let Some(day) = self.days.get_mut(&date) else { return Ok(()) };
+        day.sealed = true;
+        day.changed = true;
+        for (stream, _) in day.partitions.iter().filter(|(_, p)| p.exists) {
+            cx.sink.seal(Place { symbol: cx.symbol, date, stream: *stream })?;
+        }
+        self.next_seal = self.first_open().map_or(u64::MAX, closing);
+        Ok(())
+    }
+
+    // The book.
+
+    fn delta<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        delta: &BookDelta<'_>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        let ids = ids_of(delta);
+        let follows = self.seen.map_or(Follows::Next, |seen| (cx.rules.follows)(seen, ids));
+        match follows {
+            Follows::Old => {
+                let date = self.day_beside_the_book(time);
+                self.counts(cx, date, Stream::Book).duplicates += 1;
+                return self.write(cx, item, date, Stream::Book, NOT_APPLIED, time);
+            }
+            Follows::Break { missing_from, missing_to } => {
+                self.break_off(cx, &delta.head, ids, (missing_from, missing_to), None, time)?;
+            }
+            Follows::Next => {}
+        }
+        self.raw_lost = false;
+        self.late_ids = None;
+        self.seen = Some(ids.last);
+        if self.valid {
+            return self.apply(cx, item, delta, time);
+        }
+        self.waiting.push(Kept::new(item, time));
+        if self.waiting.is_too_much() {
+            self.let_go_one(cx)?;
+        }
+        self.join(cx)
+    }
+
+    /// The day of a record of the book that is not applied: while the book is valid no day is opened by it, because what
+    /// a day opens with is the book carried into it, and that book is not complete yet.
+    fn day_beside_the_book(&self, time: u64) -> Date {
+        let date = Date::of_ns(time);
+        let date = match self.floor {
+            Some(floor) if self.valid => date.min(floor),
+            _ => date,
+        };
+        self.open_day(date)
+    }
+
+    fn apply<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        delta: &BookDelta<'_>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        let own = Date::of_ns(time);
+        let date = self.open_day(self.floor.map_or(own, |floor| floor.max(own)));
+        self.cross_minutes(cx, time, date)?;
+        self.open(cx, date, Stream::Book)?;
+        let ids = ids_of(delta);
+        if self.book.apply(&delta.head, delta.bids, delta.asks).is_err() {
+            self.break_off(cx, &delta.head, ids, (ids.first, ids.last), Some(GapCause::BookLost), time)?;
+            let date = self.day_beside_the_book(time);
+            self.counts(cx, date, Stream::Book).not_applied += 1;
+            return self.write(cx, item, date, Stream::Book, NOT_APPLIED, time);
+        }
+        self.last_id = ids.last;
+        self.last_event_ns = self.last_event_ns.max(time);
+        self.floor = Some(date);
+        self.counts(cx, date, Stream::Book).applied += 1;
+        self.write(cx, item, date, Stream::Book, 0, time)
+    }
+
+    /// Writes the book of every minute that begins up to `time` and has none yet. Whole days that are passed over have
+    /// no partition, and so no minutes.
+    fn cross_minutes<S: Sink>(&mut self, cx: &mut Context<'_, S>, time: u64, date: Date) -> Result<(), S::Error> {
+        while self.next_minute <= time {
+            let minute = self.next_minute;
+            let of = Date::of_ns(minute);
+            let open = !self.is_sealed(of) && self.days.get(&of).is_some_and(|day| day.has(Stream::Book));
+            if of == date && !open {
+                // Opening it writes this minute, which is its first.
+                self.open(cx, date, Stream::Book)?;
+            } else if of == date || (Some(of) == self.floor && open) {
+                self.write_snapshot(cx, of, minute, false)?;
+            } else {
+                self.next_minute = date.start_ns().max(minute);
+                if self.next_minute > minute {
+                    continue;
+                }
+            }
+            self.next_minute = self.next_minute.max(minute.saturating_add(MINUTE_NS));
+        }
+        Ok(())
+    }
+
+    fn write_snapshot<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        date: Date,
+        time_ns: u64,
+        opens_partition: bool,
+    ) -> Result<(), S::Error> {
+        let bids = self.book.levels_into(&mut cx.scratch.levels);
+        let (bids, asks) = cx.scratch.levels.split_at(bids);
+        let snapshot = Record::BookSnapshot(BookSnapshot {
+            head: Head {
+                exchange_ns: time_ns,
+                price: self.book.price_scale(),
+                qty: self.book.qty_scale(),
+                ..Head::default()
+            },
+            last_id: self.last_id,
+            last_event_ns: self.last_event_ns,
+            source: SnapshotSource::Refinery,
+            opens_partition,
+            bids,
+            asks,
+            symbol: &self.raw,
+        });
+        encode(&snapshot, &mut cx.scratch.bytes);
+        let append = Append { time_ns, type_id: type_id::BOOK_SNAPSHOT, flags: 0 };
+        cx.sink.append(Place { symbol: cx.symbol, date, stream: Stream::Book }, append, &cx.scratch.bytes)?;
+        self.counts(cx, date, Stream::Book).snapshots += 1;
+        Ok(())
+    }
+
+    fn write_gap<S: Sink>(&mut self, cx: &mut Context<'_, S>, date: Date, gap: Gap) -> Result<(), S::Error> {
+        let record = Record::Gap(GapRecord {
+            head: Head { exchange_ns: gap.time_ns, ..Head::default() },
+            after_id: gap.after,
+            next_id: gap.next,
+            missing_from: gap.missing_from,
+            missing_to: gap.missing_to,
+            cause: gap.cause,
+            carried: gap.carried,
+            symbol: &self.raw,
+        });
+        encode(&record, &mut cx.scratch.bytes);
+        let time_ns = gap.time_ns.clamp(date.start_ns(), date.end_ns() - 1);
+        let append = Append { time_ns, type_id: type_id::GAP, flags: 0 };
+        cx.sink.append(Place { symbol: cx.symbol, date, stream: Stream::Book }, append, &cx.scratch.bytes)?;
+        self.day(cx, date).gaps.push(gap);
+        Ok(())
+    }
+
+    /// Ids are missing before an event.
+    fn break_off<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        head: &Head,
+        ids: Ids,
+        (missing_from, missing_to): (u64, u64),
+        cause: Option<GapCause>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        let was_valid = self.valid;
+        self.let_go(cx, None)?;
+        // What opens from here on is not the valid book's.
+        self.valid = false;
+        let own = Date::of_ns(time);
+        let date = match self.floor {
+            // It begins where the book was last known: over midnight it stands in both days.
+            Some(floor) if was_valid && !self.is_sealed(floor) => floor,
+            _ => self.open_day(own),
+        };
+        let late = |(first, last): (u64, u64)| first <= missing_to && missing_from <= last;
+        let cause = cause.unwrap_or(if self.raw_lost {
+            GapCause::RawLost
+        } else if self.late_ids.is_some_and(late) {
+            GapCause::Late
+        } else {
+            GapCause::Sequence
+        });
+        let after = if was_valid { self.last_id } else { self.seen.unwrap_or(0) };
+        let time_ns = if head.exchange_ns == 0 { time } else { head.exchange_ns };
+        let gap = Gap { after, next: ids.first, missing_from, missing_to, time_ns, cause, carried: false };
+        self.open(cx, date, Stream::Book)?;
+        self.write_gap(cx, date, gap)?;
+        self.gap.get_or_insert(gap);
+        Ok(())
+    }
+
+    /// Lets the oldest waiting delta go, not applied.
+    fn let_go_one<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
+        let Some(kept) = self.waiting.pop() else { return Ok(()) };
+        let date = self.open_day(Date::of_ns(kept.time_ns));
+        let Counts { not_applied, dropped_before_snapshot, .. } = self.let_go_counts();
+        let counts = self.counts(cx, date, Stream::Book);
+        counts.not_applied += not_applied;
+        counts.dropped_before_snapshot += dropped_before_snapshot;
+        self.write(cx, kept.item(), date, Stream::Book, NOT_APPLIED, kept.time_ns)
+    }
+
+    /// Lets waiting deltas go: all, or those before the first one of a day after `until`.
+    fn let_go<S: Sink>(&mut self, cx: &mut Context<'_, S>, until: Option<Date>) -> Result<(), S::Error> {
+        while let Some(front) = self.waiting.records.front() {
+            if until.is_some_and(|until| Date::of_ns(front.time_ns) > until) {
+                break;
+            }
+            self.let_go_one(cx)?;
+        }
+        Ok(())
+    }
+
+    /// The time of a venue's snapshot that no delta joins.
+    fn time_to_let_go(&self, kept: &Kept) -> u64 {
+        let own = kept.record().head().exchange_ns;
+        if own != 0 && own <= kept.ingest_ns.saturating_add(AHEAD_NS_MAX) {
+            own
+        } else {
+            self.clock_for(kept.ingest_ns).unwrap_or(kept.ingest_ns)
+        }
+    }
+
+    /// Keeps a venue's snapshot that is of no use.
+    fn write_unjoined<S: Sink>(&mut self, cx: &mut Context<'_, S>, kept: &Kept) -> Result<(), S::Error> {
+        let time = self.time_to_let_go(kept);
+        let date = self.day_beside_the_book(time);
+        self.counts(cx, date, Stream::Book).snapshots += 1;
+        self.write(cx, kept.item(), date, Stream::Book, NOT_APPLIED, time)
+    }
+
+    /// A snapshot of the venue.
+    fn snapshot<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        snapshot: &BookSnapshot<'_>,
+    ) -> Result<(), S::Error> {
+        let mut unused = Some(Kept::new(item, 0));
+        if !self.valid {
+            let newer = match self.pending.as_ref().map(Kept::record) {
+                Some(Record::BookSnapshot(pending)) => pending.last_id < snapshot.last_id,
+                _ => true,
+            };
+            if newer {
+                std::mem::swap(&mut self.pending, &mut unused);
+            }
+        }
+        if let Some(unused) = unused {
+            self.write_unjoined(cx, &unused)?;
+        }
+        self.join(cx)
+    }
+
+    /// Joins the pending snapshot to the waiting deltas, if there is one that it can be joined to.
+    fn join<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let Record::BookSnapshot(snapshot) = pending.record() else { unreachable!("bug: only snapshots are pending") };
+        loop {
+            let Some(front) = self.waiting.records.front() else {
+                // Its delta has not come yet.
+                self.pending = Some(pending);
+                return Ok(());
+            };
+            let Record::BookDelta(delta) = front.record() else { unreachable!("bug: only deltas wait") };
+            let ids = ids_of(&delta);
+            if (cx.rules.covered)(snapshot.last_id, ids) {
+                self.let_go_one(cx)?;
+            } else if (cx.rules.bridges)(snapshot.last_id, ids) {
+                break;
+            } else {
+                // Events between the two never came: a newer snapshot is needed.
+                return self.write_unjoined(cx, &pending);
+            }
+        }
+        let Some(time) = self.waiting.records.front().map(|front| front.time_ns) else { return Ok(()) };
+        let received = Date::of_ns(pending.ingest_ns);
+        let date = self.floor.map_or(received, |floor| floor.max(received)).max(Date::of_ns(time));
+        let date = self.open_day(date);
+        self.counts(cx, date, Stream::Book).snapshots += 1;
+        self.write(cx, pending.item(), date, Stream::Book, 0, time.max(date.start_ns()))?;
+        // A snapshot alone always fits itself.
+        let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
+        self.valid = true;
+        self.gap = None;
+        self.last_id = snapshot.last_id;
+        self.last_event_ns = 0;
+        self.floor = Some(date);
+        self.next_minute = minute_after(time);
+        while self.valid
+            && let Some(kept) = self.waiting.pop()
+        {
+            let Record::BookDelta(delta) = kept.record() else { unreachable!("bug: only deltas wait") };
+            self.apply(cx, kept.item(), &delta, kept.time_ns)?;
+        }
+        Ok(())
+    }
+}
+
+fn ids_of(delta: &BookDelta<'_>) -> Ids {
+    Ids { first: delta.first_id, last: delta.last_id, prev: delta.prev_id }
+}
+
+fn encode(record: &Record<'_>, bytes: &mut Vec<u8>) {
+    bytes.resize(record.encoded_len(), 0);
+    if let Err(error) = record.encode(bytes) {
+        panic!("bug: the refinery's own record cannot be written: {error}");
+    }
+}

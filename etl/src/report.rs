@@ -1,0 +1,128 @@
+//! What refining found, as `chronicle refine --json` prints it.
+//!
+//! A row for each partition of each venue, over everything that was ever refined into this root, not over the last run
+//! alone: running again with nothing new gives the same report.
+
+use chronicle_storage::root::{Date, Name, Stream, TimeNs};
+use serde::Serialize;
+
+use crate::refinery::{Counts, Gap, Refinery};
+
+/// The whole report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// By venue, symbol, date and stream.
+    pub partitions: Vec<PartitionReport>,
+    /// Records that are in no partition yet: deltas that wait for a snapshot are counted above as if none came any more.
+    pub waiting: u64,
+    /// Records whose exchange time was not believed.
+    pub absurd_time: u64,
+    /// Records without exchange time that could not wait longer for one and got their receive time.
+    pub overdue: u64,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionReport {
+    /// Whose.
+    pub venue: Name,
+    /// About what.
+    pub symbol: Name,
+    /// Which day.
+    pub date: Date,
+    /// Which stream.
+    pub stream: Stream,
+    /// Its numbers.
+    #[serde(flatten)]
+    pub counts: CountsReport,
+    /// The gaps that began on this day.
+    pub gaps: Vec<GapReport>,
+    /// Snapshots of the book in it, the venue's and the refinery's.
+    pub snapshots: u64,
+    /// Nothing is added any more.
+    pub sealed: bool,
+}
+
+/// The numbers of a partition; see [`Counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CountsReport {
+    /// Records of the venue in the partition.
+    pub events: u64,
+    /// Those that took part.
+    pub applied: u64,
+    /// Deltas from before the snapshot.
+    pub dropped_before_snapshot: u64,
+    /// Records that were there before.
+    pub duplicates: u64,
+    /// Deltas after a gap.
+    pub not_applied: u64,
+    /// Records that came too late for the day.
+    pub late: u64,
+}
+
+/// One gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GapReport {
+    /// Last id before it.
+    pub after: u64,
+    /// First id behind it.
+    pub next: u64,
+    /// First missing id.
+    pub missing_from: u64,
+    /// Last missing id.
+    pub missing_to: u64,
+    /// Exchange time of the event that showed it.
+    pub time: TimeNs,
+    /// Why.
+    pub cause: &'static str,
+}
+
+impl From<&Gap> for GapReport {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            after: gap.after,
+            next: gap.next,
+            missing_from: gap.missing_from,
+            missing_to: gap.missing_to,
+            time: TimeNs(gap.time_ns),
+            cause: gap.cause.as_str(),
+        }
+    }
+}
+
+impl Report {
+    /// The report of one venue.
+    #[must_use]
+    pub fn of(refinery: &Refinery) -> Self {
+        let mut report = Self::default();
+        report.add(refinery);
+        report
+    }
+
+    /// Adds the rows of one more venue.
+    pub fn add(&mut self, refinery: &Refinery) {
+        for symbol in refinery.symbols() {
+            self.waiting += symbol.waiting();
+            self.absurd_time += symbol.absurd_time();
+            self.overdue += symbol.overdue();
+            for ((date, stream), counts) in symbol.counts_if_it_ended_now() {
+                let day = symbol.days().get(&date);
+                let gaps = day.filter(|_| stream == Stream::Book).map(|day| &day.gaps[..]).unwrap_or_default();
+                let Counts { events, applied, dropped_before_snapshot, duplicates, not_applied, late, snapshots } =
+                    counts;
+                self.partitions.push(PartitionReport {
+                    venue: refinery.venue().clone(),
+                    symbol: symbol.code().clone(),
+                    date,
+                    stream,
+                    counts: CountsReport { events, applied, dropped_before_snapshot, duplicates, not_applied, late },
+                    gaps: gaps.iter().filter(|gap| !gap.carried).map(GapReport::from).collect(),
+                    snapshots,
+                    sealed: day.is_some_and(|day| day.sealed),
+                });
+            }
+        }
+        self.partitions
+            .sort_by(|a, b| (&a.venue, &a.symbol, a.date, a.stream).cmp(&(&b.venue, &b.symbol, b.date, b.stream)));
+    }
+}

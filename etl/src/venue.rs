@@ -1,0 +1,68 @@
+//! How each venue numbers its book events: the rules that say which delta comes next, which is old and which is missing.
+//!
+//! A venue is one row of the table below and one file with its [`Rules`]. The refinery knows nothing else about it: the
+//! records are the same for all venues, and so are books, days, gaps and snapshots.
+//!
+//! ```
+//! use chronicle_etl::venue::{Follows, Ids, rules};
+//!
+//! let spot = rules("binance-spot").unwrap();
+//! let event = |first, last| Ids { first, last, prev: None };
+//! assert_eq!((spot.follows)(100, event(101, 105)), Follows::Next);
+//! assert_eq!((spot.follows)(100, event(98, 100)), Follows::Old);
+//! assert_eq!((spot.follows)(100, event(104, 105)), Follows::Break { missing_from: 101, missing_to: 103 });
+//! ```
+//!
+//! Rules are pure functions of ids: they see no book, no time and no other event, and never decide what to do about what
+//! they find.
+
+mod binance;
+
+/// The ids of one delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// First id in the event.
+    pub first: u64,
+    /// Last id in the event.
+    pub last: u64,
+    /// Last id of the event before, where the venue says it.
+    pub prev: Option<u64>,
+}
+
+/// How a delta stands to the last one received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// It is the next one.
+    Next,
+    /// It was there before, or is older: a duplicate, or late. Not a gap.
+    Old,
+    /// Events between the two are missing.
+    Break {
+        /// First missing id.
+        missing_from: u64,
+        /// Last missing id; before `missing_from` if the venue's ids contradict each other instead.
+        missing_to: u64,
+    },
+}
+
+/// The rules of one venue.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The venue's name in paths and on the command line.
+    pub venue: &'static str,
+    /// Whether a snapshot with this last id already holds the event.
+    pub covered: fn(snapshot: u64, event: Ids) -> bool,
+    /// Whether an event that is not covered joins a snapshot with this last id without a hole.
+    pub bridges: fn(snapshot: u64, event: Ids) -> bool,
+    /// How the event stands to the one received before it.
+    pub follows: fn(last: u64, event: Ids) -> Follows,
+}
+
+/// All venues that can be refined.
+pub const VENUES: &[Rules] = &[binance::SPOT, binance::USDM, binance::COINM];
+
+/// The rules of a venue, if it is known.
+#[must_use]
+pub fn rules(venue: &str) -> Option<&'static Rules> {
+    VENUES.iter().find(|rules| rules.venue == venue)
+}
