@@ -42,6 +42,9 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     fn new(file: &DarwinFile, len: usize, protection: ProtFlags) -> Result<Mapping> {
         let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
+        if !len.is_multiple_of(4) {
+            return Err(trouble(Errno::INVAL));
+        }
         let stored = file.len()?;
         if (len as u64) > stored {
             let reason = format!("{len} bytes asked for, the file has {stored}");

@@ -339,8 +339,10 @@ pub fn maps_see_files_and_each_other<P: Platform>(platform: &P, dir: &Path) {
 pub fn maps_are_refused_beyond_the_end_or_without_permission<P: Platform>(platform: &P, dir: &Path) {
     scratch(platform, dir);
     let path = dir.join("file");
-    let file = holding(platform, &path, &[1; 5000]);
-    platform.map(&file, 5001).expect_err("one byte too many");
+    let file = holding(platform, &path, &[1; 5002]);
+    platform.map(&file, 5004).expect_err("two bytes too many");
+    platform.map(&file, 5002).expect_err("no whole words");
+    platform.map_mut(&file, 4099).expect_err("no whole words");
     platform.map_mut(&file, 8192).expect_err("the rest of the page is not the file");
     platform.map(&file, usize::MAX).expect_err("absurd");
     platform.map(&file, 0).expect_err("nothing to map");
@@ -368,7 +370,7 @@ pub fn maps_outlive_their_file_and_its_name<P: Platform>(platform: &P, dir: &Pat
 pub fn prefaulting_changes_nothing<P: Platform>(platform: &P, dir: &Path) {
     scratch(platform, dir);
     let file = holding(platform, &dir.join("file"), &[3; 1_000_003]);
-    let (a, b) = (platform.map_mut(&file, 1_000_003).unwrap(), platform.map(&file, 1_000_000).unwrap());
+    let (a, b) = (platform.map_mut(&file, 1_000_000).unwrap(), platform.map(&file, 1_000_000).unwrap());
     platform.prefault(&b).unwrap();
     platform.prefault_mut(&a).unwrap();
     platform.prefault_mut(&a).unwrap();

@@ -75,7 +75,8 @@ pub enum Medium {
 pub struct Support {
     /// [`Platform::barrier`] reaches every running thread that registered: signal suppression without a fence.
     pub barrier: bool,
-    /// [`Platform::prefault`] makes pages writable without a later fault.
+    /// Prefaulting is one call of the kernel's, which fails where a touched page would have raised SIGBUS; else pages are
+    /// touched one by one, to the same end.
     pub prefault_write: bool,
     /// [`Platform::wait`] works on a read-only mapping shared between processes.
     pub shared_wait: bool,
@@ -195,9 +196,10 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
 
     // Memory.
 
-    /// Maps the first `len` bytes for reading; the file must be that long.
+    /// Maps the first `len` bytes for reading: a multiple of 4 above 0, because regions are read in words, and the file
+    /// must be that long.
     fn map(&self, file: &Self::File, len: usize) -> Result<Self::Map>;
-    /// Maps the first `len` bytes for reading and writing; the file must be that long.
+    /// As [`Platform::map`], for reading and writing.
     fn map_mut(&self, file: &Self::File, len: usize) -> Result<Self::MapMut>;
     /// Touches every page for reading, so that the first load does not fault.
     fn prefault(&self, map: &Self::Map) -> Result<()>;

@@ -47,7 +47,7 @@ mod random;
 
 use crate::{Entry, File, FileId, Lock, Medium, Open, Platform, Process, Result, Support, Trouble, Woken};
 use chronicle_core::{HeapRegion, Region, RegionMut};
-use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, Machine, errno};
+use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, Machine, errno};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -273,12 +273,12 @@ impl Sim {
                 machine.writable(file.id)?;
             }
             let content = machine.content(file.id);
+            if len == 0 || !len.is_multiple_of(4) {
+                return errno(EINVAL);
+            }
             if len as u64 > content.live.len() {
                 let reason = format!("{len} bytes asked for, the file has {}", content.live.len());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
-            }
-            if len == 0 {
-                return errno(EINVAL);
             }
             if writable && content.has_holes(len as u64) {
                 return Err(io::Error::other("a store into a hole would need room that the disk may not have"));
@@ -506,7 +506,10 @@ impl Platform for Sim {
             let made = self.operate("create directory", dir, |machine| match machine.make_dir(dir) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if machine.names.is_dir(machine.resolve(dir)?) { Ok(false) } else { errno(EEXIST) }
+                    match machine.names.is_dir(machine.resolve(dir)?) {
+                        true => Ok(false),
+                        false => errno(if dir == path { EEXIST } else { ENOTDIR }),
+                    }
                 }
                 Err(error) => Err(error),
             })?;
