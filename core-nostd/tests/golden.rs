@@ -135,3 +135,16 @@ fn buffered_frames_are_the_same_bytes_as_appended_ones() {
         assert_eq!(buffer, bytes(&sealed(checksum))[layout::HEADER_LEN..][..buffer.len()]);
     }
 }
+
+/// The worked example of `docs/format.md`, frames: what it prints is what the code writes.
+#[test]
+fn the_document_shows_these_bytes() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md")).unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let all = bytes(&sealed(Checksum::Frame));
+    let dump = &text[text.find("<!-- golden: v1_sealed_frame_crc.bin -->").expect("the marked example")..];
+    for at in (0..336).step_by(16) {
+        let line = format!("{at:4}  {}", hex(&all[at..at + 16]));
+        assert!(dump.contains(&line), "docs/format.md lacks the line\n{line}");
+    }
+}
