@@ -103,10 +103,11 @@ impl Machine {
         let survival = Survival::draw(&mut self.random);
         let mut random = Random::new(self.random.next());
         let names = self.names.survivor(survival, &mut random, |inode| self.memory.contains(&inode));
+        let named = names.named();
         let files: BTreeMap<Inode, Content> = self
             .files
             .iter()
-            .filter(|(inode, _)| names.has_name(**inode))
+            .filter(|(inode, _)| named.contains(inode))
             .map(|(&inode, content)| (inode, content.survivor(survival, &mut random)))
             .collect();
         Machine {
@@ -309,8 +310,8 @@ impl Machine {
     /// Drops files that nobody can reach any more.
     fn forget_the_nameless(&mut self) {
         let open: BTreeSet<Inode> = self.descriptions.values().map(|description| description.inode).collect();
-        let names = &self.names;
-        self.files.retain(|inode, content| open.contains(inode) || content.live.is_mapped() || names.knows(*inode));
+        let known = self.names.known();
+        self.files.retain(|inode, content| open.contains(inode) || content.live.is_mapped() || known.contains(inode));
     }
 
     // Space and syncs.
@@ -326,8 +327,9 @@ impl Machine {
             return size;
         }
         let open: BTreeSet<Inode> = self.descriptions.values().map(|description| description.inode).collect();
+        let named = self.names.named();
         let held = |inode: &Inode, content: &Content| {
-            open.contains(inode) || content.live.is_mapped() || self.names.has_name(*inode)
+            open.contains(inode) || content.live.is_mapped() || named.contains(inode)
         };
         let used = self.files.iter().filter(|(inode, content)| self.medium(**inode) == medium && held(inode, content));
         size.saturating_sub(used.map(|(_, content)| content.used()).sum())

@@ -5,7 +5,7 @@
 //! any of them, as nobody promises otherwise. One operation is never torn: a rename happens or does not.
 
 use super::{content::Survival, random::Random};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Inode = u64;
 
@@ -74,18 +74,16 @@ impl Names {
         }
     }
 
-    /// All that are known by some name, now or perhaps after a power cut.
-    pub(super) fn knows(&self, inode: Inode) -> bool {
-        let in_tree = |tree: &Tree| tree.values().any(|entries| entries.values().any(|&entry| entry == inode));
-        inode == ROOT
-            || in_tree(&self.live)
-            || in_tree(&self.durable)
-            || self.pending.iter().flatten().any(|edit| edit.before == Some(inode) || edit.after == Some(inode))
+    /// All that have some name, now or perhaps after a power cut.
+    pub(super) fn known(&self) -> BTreeSet<Inode> {
+        let named = |tree: &Tree| tree.values().flat_map(|entries| entries.values().copied()).collect::<Vec<_>>();
+        let pending = self.pending.iter().flatten().flat_map(|edit| [edit.before, edit.after]).flatten();
+        named(&self.live).into_iter().chain(named(&self.durable)).chain(pending).collect()
     }
 
-    /// Whether it has a name now.
-    pub(super) fn has_name(&self, inode: Inode) -> bool {
-        self.live.values().any(|entries| entries.values().any(|&entry| entry == inode))
+    /// All that have a name now.
+    pub(super) fn named(&self) -> BTreeSet<Inode> {
+        self.live.values().flat_map(|entries| entries.values().copied()).collect()
     }
 
     /// What a power cut leaves; the directories of `emptied` stay, without their content.
