@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""A reader of Chronicle's files, written from docs/format.md alone; numbers in comments are its sections.
+
+Usage: reader.py FILE...      every frame as a line of JSON: {seq, time_ns, type_id, flags, len, payload}
+       reader.py --entries X  what an index (.idx), a cold file's tables, a cursor or control.meta says
+
+FILE is a segment, a partition, a recorded raw segment, or a cold file (its index beside it, if there, must agree).
+Everything the page asks a verifying reader to check is checked; damage ends with exit 1 and its offset.
+Needs Python 3.9 or newer and, for cold files, the module `zstandard` or the command `zstd`.
+"""
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+END = 0x80000000
+
+
+class Damage(Exception):
+    def __init__(self, offset, what):
+        super().__init__(f"offset {offset}: {what}")
+
+
+def expect(offset, name, found, expected):
+    if found != expected:
+        raise Damage(offset, f"{name} is {found!r}, expected {expected!r}")
+
+
+def decompress(frame, size):
+    """One zstd frame that becomes exactly `size` bytes."""
+    try:
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
+    except ImportError:
+        done = subprocess.run(["zstd", "-dcq"], input=frame, capture_output=True)
+        if done.returncode:
+            raise Damage(0, "zstd: " + done.stderr.decode(errors="replace").strip()) from None
+        return done.stdout
+
+
+# 2 Segment
+
+
+def header(data):
+    if len(data) < 128:
+        raise Damage(0, f"128 bytes needed, {len(data)} there")
+    names = "magic version clock checksum incompat ro_compat epoch queue_id segment_id predecessor_id created_ns"
+    names += " predecessor_end segment_len salt crc"
+    head = dict(zip(names.split(), struct.unpack_from("<8sHBBIII16sQQQIIII", data)))
+    expect(0, "magic", head["magic"], b"CHRONLOG")
+    expect(8, "version", head["version"], 1)
+    expect(76, "header crc", head["crc"], zlib.crc32(data[:76]))
+    expect(12, "incompat", head["incompat"], 0)
+    if head["clock"] > 1 or head["checksum"] not in (1, 2):
+        raise Damage(10, "unknown clock or checksum kind")
+    length = head["segment_len"]
+    if length and (length % 32 or not 512 <= length <= 1 << 30):
+        raise Damage(68, f"segment_len is {length}")
+    if len(data) < length:
+        raise Damage(len(data), f"segment of {length} bytes, {len(data)} there")
+
+    salt = head["salt"]
+    first_seq, crc = struct.unpack_from("<QI", data, 80)
+    begun = 0 < first_seq < 1 << 63 and crc == zlib.crc32(data[80:88], salt)
+    head["first_seq"] = first_seq if begun else None
+    *seal, crc = struct.unpack_from("<QQQQI", data, 92)
+    sealed = seal[1] >= 128 and crc == zlib.crc32(data[92:124], salt)
+    head["seal"] = tuple(seal) if sealed else None
+    return head
+
+
+# 3 Frames, 5 Reading a segment
+
+
+def frames(data):
+    head = header(data)
+    salt, seal, expected = head["salt"], head["seal"], head["first_seq"]
+    if expected is None:
+        return
+    at, count, times = 128, 0, []
+    while True:
+        end = head["segment_len"] - 32 if head["segment_len"] else len(data)
+        if at + 32 > len(data):
+            if seal or head["segment_len"]:
+                raise Damage(at, "no End")
+            return  # a partition that still grows ends behind its last whole frame
+        commit, crc, seq, time_ns, type_id, flags, zero = struct.unpack_from("<IIQQHHI", data, at)
+        if commit == 0:
+            if seal:
+                raise Damage(at, "open, but the segment is sealed")
+            return
+        expect(at + 8, "seq", seq, expected)
+        size = 0 if commit == END else commit - 1
+        whole = (32 + size + 31) // 32 * 32
+        if commit != END and at + whole > end:
+            if not seal and not head["segment_len"]:
+                return  # torn tail
+            raise Damage(at, f"frame claims {whole} bytes, {end - at} left")
+        body = data[at + 8 : at + 32 + size]
+        expect(at + 4, "crc", crc, zlib.crc32(body, salt ^ commit) if head["checksum"] == 1 else 0)
+        expect(at + 28, "zero field", zero, 0)
+        if commit == END:
+            if seal:
+                seen = (count, at, min(times, default=0), max(times, default=0))
+                expect(92, "seal (count, end, min_time, max_time)", seal, seen)
+                if not head["segment_len"]:
+                    expect(at + 32, "end of the file", len(data), at + 32)
+            return
+        padding = data[at + 32 + size : at + whole]
+        expect(at + 32 + size, "padding", padding, bytes(len(padding)))
+        yield {
+            "seq": seq,
+            "time_ns": time_ns,
+            "type_id": type_id,
+            "flags": flags,
+            "len": size,
+            "payload": data[at + 32 : at + 32 + size].hex(),
+        }
+        times.append(time_ns)
+        at, count, expected = at + whole, count + 1, expected + 1
+
+
+# 8 Cold files
+
+
+def index(data):
+    """x.q.zst.idx: (uncompressed_offset, compressed_offset, compressed_size, uncompressed_size) of each block."""
+    if len(data) < 24:
+        raise Damage(0, f"24 bytes needed, {len(data)} there")
+    magic, version, header_len, block_size, count = struct.unpack_from("<8sHHIQ", data)
+    expect(0, "magic", magic, b"QZSTIDX1")
+    expect(8, "version, header_len, block_size", (version, header_len, block_size), (1, 24, 1 << 20))
+    expect(16, "length", len(data), 24 + 24 * count)
+    return list(struct.iter_unpack("<QQII", data[24:]))
+
+
+def tables(data):
+    """Blocks of a cold file, and length and SHA-256 of what they become."""
+    if len(data) < 9:
+        raise Damage(0, "no room for a seek table")
+    count, descriptor, magic = struct.unpack_from("<IBI", data, len(data) - 9)
+    expect(len(data) - 4, "seek table's magic", magic, 0x8F92EAB1)
+    expect(len(data) - 5, "descriptor", descriptor, 0)
+    seek_at = len(data) - 9 - 8 * count - 8
+    at = seek_at - (80 + 36 * (count - 1) + 4)
+    if count < 2 or at < 0:
+        raise Damage(len(data) - 9, f"{count} frames do not fit the file")
+    expect(seek_at, "seek table", struct.unpack_from("<II", data, seek_at), (0x184D2A5E, 8 * count + 9))
+    expect(at, "tables", struct.unpack_from("<II", data, at), (0x184D2A50, seek_at - at - 8))
+    expect(seek_at - 4, "tables' crc", struct.unpack_from("<I", data, seek_at - 4)[0], zlib.crc32(data[at : seek_at - 4]))
+    name, version, entry_len, block_size, blocks = struct.unpack_from("<8sHHIQ", data, at + 8)
+    expect(at + 8, "tables' head", (name, version, entry_len, block_size), (b"QZBLOCKS", 1, 32, 1 << 20))
+    expect(at + 24, "block_count", blocks, count - 1)
+    source_len, sha256, seek_crc, zero = struct.unpack_from("<Q32sII", data, at + 32)
+    expect(at + 72, "seek_crc, zero", (seek_crc, zero), (zlib.crc32(data[seek_at:]), 0))
+
+    rows, offset, compressed_offset = [], 0, 0
+    for i in range(blocks):
+        size, length = struct.unpack_from("<II", data, seek_at + 8 + 8 * i)
+        first_seq, min_time, max_time, flags, crc = struct.unpack_from("<QQQII", data, at + 80 + 32 * i)
+        (compressed_crc,) = struct.unpack_from("<I", data, at + 80 + 32 * blocks + 4 * i)
+        if length > (1 << 30) + 256 or flags > 1:
+            raise Damage(at + 80 + 32 * i, f"block {i}: {length} bytes, flags {flags}")
+        rows.append(
+            {
+                "uncompressed_offset": offset,
+                "compressed_offset": compressed_offset,
+                "compressed_size": size,
+                "uncompressed_size": length,
+                "first_seq": first_seq,
+                "min_time": min_time,
+                "max_time": max_time,
+                "flags": flags,
+                "crc": crc,
+                "compressed_crc": compressed_crc,
+            }
+        )
+        offset, compressed_offset = offset + length, compressed_offset + size
+    expect(at, "sum of compressed sizes", compressed_offset, at)
+    expect(at + 32, "sum of uncompressed sizes", offset, source_len)
+    last = struct.unpack_from("<II", data, seek_at + 8 + 8 * blocks)
+    expect(seek_at + 8 + 8 * blocks, "the tables' own entry", last, (seek_at - at, 0))
+    return rows, source_len, sha256
+
+
+def cold(data, path):
+    """x.q out of x.q.zst, block by block."""
+    rows, source_len, sha256 = tables(data)
+    if os.path.exists(path + ".idx"):
+        with open(path + ".idx", "rb") as file:
+            entries = index(file.read())
+        names = ("uncompressed_offset", "compressed_offset", "compressed_size", "uncompressed_size")
+        expect(0, "index", entries, [tuple(row[name] for name in names) for row in rows])
+    source = bytearray()
+    for row in rows:
+        at = row["compressed_offset"]
+        frame = data[at : at + row["compressed_size"]]
+        expect(at, "compressed crc", zlib.crc32(frame), row["compressed_crc"])
+        block = decompress(frame, row["uncompressed_size"])
+        expect(at, "uncompressed size", len(block), row["uncompressed_size"])
+        expect(at, "crc", zlib.crc32(block), row["crc"])
+        source += block
+    expect(0, "sha256", hashlib.sha256(source).digest(), sha256)
+    expect(0, "length", len(source), source_len)
+    return bytes(source)
+
+
+# 9 A queue's directory
+
+
+def newest(data, places, size):
+    """The valid slot with the highest generation."""
+    slots = [data[at : at + size] for at in places]
+    whole = [slot for slot in slots if struct.unpack_from("<I", slot, size - 4)[0] == zlib.crc32(slot[: size - 4])]
+    return max(whole, key=lambda slot: struct.unpack_from("<Q", slot)[0], default=None)
+
+
+def small(data, magic):
+    expect(len(data), "length", len(data), 4096)
+    expect(8, "version", struct.unpack_from("<H", data, 8)[0], 1)
+    expect(60, "crc", struct.unpack_from("<I", data, 60)[0], zlib.crc32(data[:60]))
+    if magic == b"CHRONCUR":
+        for kind, places in (("committed", (512, 1024)), ("durable", (1536, 2048))):
+            slot = newest(data, places, 64)
+            if slot:
+                names = ("generation", "queue_id", "epoch", "offset", "segment_id", "seq")
+                values = list(struct.unpack_from("<Q16sIIQQ", slot))
+                values[1] = values[1].hex()
+                yield {"cursor": kind, **dict(zip(names, values))}
+        return
+    slot = newest(data, (1024, 2048), 1024)
+    if slot is None:
+        raise Damage(1024, "no valid slot")
+    names = "generation boot_id epoch state seq_bound last_segment synced_segment synced_seq synced_offset segment_len"
+    names += " max_bytes wake_mode checksum clock required_count segments_ahead"
+    state = dict(zip(names.split(), struct.unpack_from("<Q16sIIQQQQIIQBBBBI", slot)))
+    state["boot_id"] = state["boot_id"].hex()
+    count = state.pop("required_count")
+    state["required"] = [slot[88 + 64 * i : 152 + 64 * i].rstrip(b"\0").decode() for i in range(count)]
+    yield {"queue_id": data[16:32].hex(), "created_ns": struct.unpack_from("<Q", data, 32)[0], **state}
+
+
+def seek_index(data):
+    expect(60, "crc", struct.unpack_from("<I", data, 60)[0], zlib.crc32(data[:60]))
+    salt, slots = struct.unpack_from("<II", data, 40)
+    expect(64, "length", len(data), 64 + 32 * slots)
+    for at in range(64, len(data), 32):
+        seq, low, high, offset, crc = struct.unpack_from("<QQQII", data, at)
+        if crc == zlib.crc32(data[at : at + 28], salt):
+            yield {"slot": (at - 64) // 32, "seq": seq, "min_time": low, "max_time": high, "offset": offset}
+
+
+def read(path, entries):
+    with open(path, "rb") as file:
+        data = file.read()
+    magic = data[:8]
+    if entries:
+        if magic == b"QZSTIDX1":
+            names = ("uncompressed_offset", "compressed_offset", "compressed_size", "uncompressed_size")
+            return (dict(zip(names, entry)) for entry in index(data))
+        if magic[:4] == b"\x28\xb5\x2f\xfd":
+            return tables(data)[0]
+        if magic in (b"CHRONCTL", b"CHRONCUR"):
+            return small(data, magic)
+        if magic == b"CHRONIDX":
+            return seek_index(data)
+        raise Damage(0, f"{magic!r} has no entries")
+    return frames(cold(data, path) if magic[:4] == b"\x28\xb5\x2f\xfd" else data)
+
+
+def main(arguments):
+    entries = arguments[:1] == ["--entries"]
+    paths = arguments[entries:]
+    if not paths or paths[0].startswith("-"):
+        print(__doc__.strip())
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    for path in paths:
+        try:
+            for row in read(path, entries):
+                print(json.dumps(row))
+        except (Damage, OSError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
