@@ -28,6 +28,7 @@ pub mod partition;
 pub mod queue;
 pub mod raw;
 pub mod reader;
+pub mod recorder;
 pub mod root;
 pub mod tier;
 mod time;

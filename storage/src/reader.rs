@@ -22,6 +22,7 @@ use crate::{
     Error, Result,
     archive::{ColdFile, layout::ZSTD_MAGIC},
     partition::{BOOK_SNAPSHOT, PartitionFile, Tail},
+    queue::{Queue, ReadError, Start, Subscriber, SubscriberOptions},
     root::{Date, Name, PartitionId, Root, Stream, Tier},
 };
 use chronicle_core::{
@@ -34,6 +35,7 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The frames of one file: a partition, a recorded raw segment, a cold file of either, or a queue's segment.
@@ -293,6 +295,11 @@ impl<P: Platform> FrameFile<P> {
             Format::Segment(segment) => segment.rewind()?,
         }
         Ok(())
+    }
+
+    /// Has the current frame come next once more.
+    pub(crate) fn hold(&mut self) {
+        self.held = self.current().is_some();
     }
 
     fn go(&mut self, place: Place) -> Result<()> {
@@ -578,6 +585,137 @@ impl<P: Platform> Segment<P> {
             self.reader = Some(reader.map_err(|damage| Error::damage(&self.path, damage))?);
         }
         Ok(())
+    }
+}
+
+/// What comes next in any of our files; only a queue can have lost frames.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A frame.
+    Frame(Frame<'a>),
+    /// Frames that a crash took, or that left the queue before they were read.
+    Lost {
+        /// The first.
+        from: u64,
+        /// The last that it may have been.
+        to: u64,
+    },
+}
+
+/// The frames of any path of ours; see [`open_any`].
+#[derive(Debug)]
+pub struct Frames<P: Platform> {
+    source: Any<P>,
+}
+
+#[derive(Debug)]
+enum Any<P: Platform> {
+    File(Box<FrameFile<P>>),
+    Queue(Box<Subscriber<P>>),
+}
+
+/// Opens a queue's directory from its oldest frame on, or any file with frames, by what it holds.
+///
+/// # Errors
+///
+/// As [`FrameFile::open`] and [`Queue::observer`].
+pub fn open_any<P: Platform>(platform: &P, path: &Path) -> Result<Frames<P>> {
+    let source = match FrameFile::open(platform, path) {
+        Ok(file) => Any::File(Box::new(file)),
+        // A directory cannot be opened as a file.
+        Err(Error::Trouble(trouble))
+            if trouble.kind() != TroubleKind::NotFound
+                && platform.exists(&path.join("control.meta")).unwrap_or(false) =>
+        {
+            let options =
+                SubscriberOptions { start: Start::Earliest, verify_reads: true, ..SubscriberOptions::default() };
+            Any::Queue(Box::new(Queue::observer(platform, path, options)?))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Frames { source })
+}
+
+impl<P: Platform> Frames<P> {
+    /// What comes next; `None` at the end. Of a queue, or a file that still grows, a later call may have more.
+    ///
+    /// # Errors
+    ///
+    /// Damage; `Busy`; trouble.
+    // Not an iterator: the frame borrows the reader.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Event<'_>>> {
+        match &mut self.source {
+            Any::File(file) => Ok(file.next()?.map(Event::Frame)),
+            Any::Queue(queue) => {
+                let expected = queue.position().map_or(1, |position| position.seq);
+                match queue.next() {
+                    Ok(frame) => Ok(frame.map(Event::Frame)),
+                    Err(ReadError::Lost { from, to }) => Ok(Some(Event::Lost { from, to })),
+                    Err(ReadError::Lapped { resume_at }) => {
+                        Ok(Some(Event::Lost { from: expected.min(resume_at), to: resume_at.saturating_sub(1) }))
+                    }
+                    // Of cursors only, and this reader has none.
+                    Err(ReadError::Reset { .. }) => Ok(None),
+                    Err(ReadError::Busy { path }) => Err(Error::Busy { path }),
+                    Err(ReadError::Failed(error)) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Moves in front of the frame with this seq, or of the first one behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frames::next`].
+    pub fn seek_seq(&mut self, seq: u64) -> Result<()> {
+        match &mut self.source {
+            Any::File(file) => file.seek_seq(seq),
+            Any::Queue(queue) => queue.seek(Start::Seq(seq)).or_else(not_an_event),
+        }
+    }
+
+    /// Moves so that no frame at this time or later is missed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frames::next`].
+    pub fn seek_time(&mut self, time_ns: u64) -> Result<()> {
+        match &mut self.source {
+            Any::File(file) => file.seek_time(time_ns),
+            Any::Queue(queue) => queue.seek(Start::Time(time_ns)).or_else(not_an_event),
+        }
+    }
+
+    /// What the end of a file looks like, if the reader has come there; `None` of a queue.
+    #[must_use]
+    pub fn tail(&self) -> Option<Tail> {
+        match &self.source {
+            Any::File(file) => Some(file.tail()),
+            Any::Queue(_) => None,
+        }
+    }
+
+    /// Waits until a queue may have more, at most `timeout`; `false` if the path is a file, which wakes nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frames::next`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        match &mut self.source {
+            Any::File(_) => Ok(false),
+            Any::Queue(queue) => queue.wait(timeout).map(|_| true).or_else(|error| not_an_event(error).map(|()| true)),
+        }
+    }
+}
+
+/// Events come again with the next read; anything else is an error.
+pub(crate) fn not_an_event(error: ReadError) -> Result<()> {
+    match error {
+        ReadError::Failed(error) => Err(error),
+        ReadError::Busy { path } => Err(Error::Busy { path }),
+        ReadError::Lost { .. } | ReadError::Lapped { .. } | ReadError::Reset { .. } => Ok(()),
     }
 }
 
