@@ -23,7 +23,7 @@ use std::{
     fmt, mem,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -51,7 +51,8 @@ pub struct ColdFile<P: Platform> {
     has_index: bool,
     blocks_read: AtomicU64,
     bytes_read: AtomicU64,
-    idle: Mutex<Vec<Decoder>>,
+    decoders: Pool<Decoder>,
+    buffers: Pool<Vec<u8>>,
 }
 
 /// What one reader at a time needs: zstd's memory and a place for compressed bytes.
@@ -59,6 +60,37 @@ pub struct ColdFile<P: Platform> {
 struct Decoder {
     zstd: zstd::bulk::Decompressor<'static>,
     compressed: Vec<u8>,
+}
+
+/// Things that are dear to make, kept for the next one who needs them: fresh memory costs a fault for each page, for a
+/// file of few blocks more than a tenth of reading it.
+#[derive(Debug)]
+struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Mutex::new(Vec::new()))
+    }
+}
+
+impl<T: Default> Pool<T> {
+    fn lend(&self) -> Lent<'_, T> {
+        // Nothing is half done in here: a panic elsewhere leaves a list that is as good as before.
+        let thing = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Lent { thing: thing.unwrap_or_default(), pool: self }
+    }
+}
+
+/// Goes back to its pool.
+struct Lent<'a, T: Default> {
+    thing: T,
+    pool: &'a Pool<T>,
+}
+
+impl<T: Default> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(mem::take(&mut self.thing));
+    }
 }
 
 /// A decompressed block, as [`ColdFile::scan`] hands it out.
@@ -137,7 +169,8 @@ impl<P: Platform> ColdFile<P> {
             has_index: false,
             blocks_read: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
-            idle: Mutex::new(Vec::new()),
+            decoders: Pool::default(),
+            buffers: Pool::default(),
         })
     }
 
@@ -191,10 +224,7 @@ impl<P: Platform> ColdFile<P> {
     ///
     /// If there is no such block.
     pub fn read_block(&self, i: usize, out: &mut Vec<u8>) -> Result<()> {
-        let mut decoder = self.decoder();
-        let read = self.read_with(&mut decoder, i, out);
-        self.rest(decoder);
-        read
+        self.read_with(&mut self.decoders.lend().thing, i, out)
     }
 
     /// As [`ColdFile::read_block`], and checks the uncompressed bytes' CRC-32 as well.
@@ -226,20 +256,20 @@ impl<P: Platform> ColdFile<P> {
         let mut next = from;
         ordered::run(
             threads,
-            |spare: Option<(usize, Vec<u8>, Result<()>)>| {
-                let bytes = spare.map_or_else(Vec::new, |(_, bytes, _)| bytes);
+            |spare: Option<(usize, Lent<'_, Vec<u8>>, Result<()>)>| {
                 let i = next;
                 next += 1;
-                Ok((i < self.tables.blocks.len()).then_some((i, bytes)))
+                let buffer = spare.map_or_else(|| self.buffers.lend(), |(_, buffer, _)| buffer);
+                Ok((i < self.tables.blocks.len()).then_some((i, buffer)))
             },
-            || self.decoder(),
-            |decoder, (i, mut bytes)| {
-                let read = self.read_with(decoder, i, &mut bytes);
-                (i, bytes, read)
+            || self.decoders.lend(),
+            |decoder, (i, mut buffer)| {
+                let read = self.read_with(&mut decoder.thing, i, &mut buffer.thing);
+                (i, buffer, read)
             },
-            |(i, bytes, read)| {
+            |(i, buffer, read)| {
                 mem::replace(read, Ok(()))?;
-                take(Loaded { index: *i, block: &self.tables.blocks[*i], bytes })
+                take(Loaded { index: *i, block: &self.tables.blocks[*i], bytes: &buffer.thing })
             },
         )
     }
@@ -281,9 +311,12 @@ impl<P: Platform> ColdFile<P> {
 
     fn read_with(&self, decoder: &mut Decoder, i: usize, out: &mut Vec<u8>) -> Result<()> {
         let block = &self.tables.blocks[i];
-        let compressed = &mut decoder.compressed;
         // Both lengths were bounded by the file's and by the format when the tables were parsed.
-        compressed.resize(block.compressed_len as usize, 0);
+        let compressed_len = block.compressed_len as usize;
+        if decoder.compressed.len() < compressed_len {
+            decoder.compressed.resize(compressed_len, 0);
+        }
+        let compressed = &mut decoder.compressed[..compressed_len];
         let read = self.file.read_at(compressed, block.compressed_offset)?;
         self.blocks_read.fetch_add(1, Ordering::Relaxed);
         self.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
@@ -319,15 +352,6 @@ impl<P: Platform> ColdFile<P> {
     fn damaged(&self, i: usize, what: impl fmt::Display) -> Error {
         let at = self.tables.blocks[i].compressed_offset;
         Error::malformed(&self.path, at, format!("block {i}: {what}"))
-    }
-
-    fn decoder(&self) -> Decoder {
-        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-        idle.unwrap_or_default()
-    }
-
-    fn rest(&self, decoder: Decoder) {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(decoder);
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    growing::SEAL_AT,
     partition::BOOK_SNAPSHOT,
 };
 use chronicle_core::{
@@ -54,6 +55,11 @@ impl<P: Platform> SealedFile<P> {
         let read = file.read_at(&mut bytes, 0)?;
         let header = Header::parse(&bytes[..read]).map_err(|damage| Error::damage(path, damage))?;
         let Some(seal) = Seal::parse(&bytes, header.salt) else {
+            // Bytes that are neither a seal nor zero are damage: a sealed file must not pass for one that grows.
+            if let Some(at) = bytes[SEAL_AT..].iter().position(|byte| *byte != 0) {
+                let what = "seal field has a wrong checksum and is not zero";
+                return Err(Error::malformed(path, (SEAL_AT + at) as u64, what));
+            }
             return Err(Error::Unsealed { path: path.into() });
         };
         let begin = Begin::parse(&bytes, header.salt).ok_or_else(|| {
