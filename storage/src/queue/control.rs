@@ -292,10 +292,6 @@ impl<P: Platform> ControlFile<P> {
     pub(crate) fn counter(&self, at: usize) -> u64 {
         self.map.window_mut().load64(at)
     }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 /// The monotonic clock in steps of about a millisecond, in 32 bits: compare by wrapping difference.

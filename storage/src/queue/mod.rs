@@ -42,11 +42,12 @@
 //!             next_in_segment() -> Result<Option<Frame>, ReadError>   as next(), never beyond that End
 //!             leave_segment() -> Result<bool, ReadError>          to the start of the one that follows
 //! describe(&platform, path) -> Result<Description>                 for `inspect`
-//! verify(&platform, path, &mut |Problem|) -> Result<Verified>      every CRC, seq, chain, index entry and cursor
+//! verify(&platform, path, &mut |Error|) -> Result<Verified>        every CRC, seq, chain, index entry and cursor
 //! ```
 
 mod control;
 mod cursor;
+mod describe;
 mod index;
 pub mod layout;
 mod names;
@@ -55,6 +56,7 @@ mod recover;
 mod segment;
 mod subscriber;
 mod upkeep;
+mod verify;
 
 use crate::{Error, Result};
 use chronicle_core::{Checksum, Clock, Trusted};
@@ -66,8 +68,10 @@ use std::{
 };
 
 pub use cursor::Position;
+pub use describe::{DescribedCounters, DescribedReader, DescribedSegment, Description, SegmentState, describe};
 pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
 pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus};
+pub use verify::{Verified, verify};
 
 /// A directory of segments.
 #[derive(Debug)]

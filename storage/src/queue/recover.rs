@@ -616,6 +616,15 @@ impl<P: Platform> Opening<'_, P> {
         for head in &dead {
             self.platform.remove(&self.names.segment(head.id))?;
         }
+        // Indexes are never synced. Those of cut segments may lead behind the cut.
+        let from = accepted.as_ref().map_or(0, |accepted| accepted.from);
+        for (at, head) in heads.iter().enumerate() {
+            let path = self.names.index(head.id);
+            let doubtful = at >= from || !index::check(self.platform, &path, &head.header).1.is_empty();
+            if doubtful && self.platform.exists(&path)? {
+                self.platform.remove(&path)?;
+            }
+        }
         let last_seen = dead.iter().chain(&heads).map(|head| head.id).max().unwrap_or(0);
         self.platform.sync_dir(self.names.dir())?;
         let mut before = None;

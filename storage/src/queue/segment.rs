@@ -11,7 +11,6 @@ use std::{path::Path, sync::Arc};
 pub(crate) struct Segment<P: Platform> {
     pub(crate) id: u64,
     pub(crate) salt: u32,
-    pub(crate) len: u32,
     pub(crate) map: Arc<P::MapMut>,
     pub(crate) index: IndexWriter<P>,
 }
@@ -91,7 +90,7 @@ impl<P: Platform> Segment<P> {
             // For speed alone: the space is there.
             _ = platform.prefault_mut(&map);
         }
-        Ok((Segment { id, salt: spec.salt, len: spec.segment_len, map, index }, file))
+        Ok((Segment { id, salt: spec.salt, map, index }, file))
     }
 
     /// Makes a segment of a spare one, in pages that are faulted in already.
@@ -119,7 +118,7 @@ impl<P: Platform> Segment<P> {
             _ = platform.prefault_mut(&map);
         }
         file.unlock()?;
-        Ok((Segment { id, salt: spec.salt, len: spec.segment_len, map, index }, file))
+        Ok((Segment { id, salt: spec.salt, map, index }, file))
     }
 
     /// Maps a published segment for writing on, with an index of its own.
@@ -138,7 +137,7 @@ impl<P: Platform> Segment<P> {
             )?,
             IndexUse::Keep => IndexWriter::keep(platform, &path, header)?,
         };
-        Ok(Segment { id: header.segment_id, salt: header.salt, len: header.segment_len, map, index: index_writer })
+        Ok(Segment { id: header.segment_id, salt: header.salt, map, index: index_writer })
     }
 }
 

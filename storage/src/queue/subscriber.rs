@@ -591,7 +591,7 @@ impl<P: Platform> Subscriber<P> {
                     self.event = Some(ReadError::Reset { epoch: control.state.epoch });
                 }
                 Some(found) => {
-                    self.at_position(found)?;
+                    self.at_position(found, control.state.epoch)?;
                     // It has committed before: what it has not committed is held back for it.
                     if let Some(cursor) = &self.cursor {
                         cursor.set_commits(true);
@@ -751,7 +751,11 @@ impl<P: Platform> Subscriber<P> {
     fn skip_by_index(&mut self, is_before: impl Fn(&index::Place) -> bool) {
         let Some(at) = &mut self.at else { return };
         let header = *at.reader.header();
-        let places = index::load(&self.platform, &self.names.index(header.segment_id), &header);
+        let mut places = index::load(&self.platform, &self.names.index(header.segment_id), &header);
+        if let Some(seal) = read_seal(at.reader.region().window(), header.salt) {
+            // Behind End lie bytes that belong to nobody.
+            places.retain(|place| u64::from(place.offset) < seal.end);
+        }
         for place in places.iter().rev().filter(|place| is_before(place)) {
             let Ok(mut reader) = Reader::attach_at(at.reader.region().clone(), place.offset, place.seq) else {
                 continue;
@@ -831,8 +835,11 @@ impl<P: Platform> Subscriber<P> {
         Ok(())
     }
 
-    fn at_position(&mut self, position: Position) -> std::result::Result<(), ReadError> {
-        if let Some((kept, head)) = self.patiently(|this| this.take(position.segment_id))?
+    fn at_position(&mut self, position: Position, epoch: u32) -> std::result::Result<(), ReadError> {
+        // A crash of the machine since then may have cut the stream before this place, and what lies behind the cut can
+        // look like a frame: then only the way there from the segment's start tells.
+        if position.epoch == epoch
+            && let Some((kept, head)) = self.patiently(|this| this.take(position.segment_id))?
             && let Some(begin) = head.begin
             && head.header.epoch == position.epoch
             && begin.first_seq <= position.seq

@@ -262,7 +262,9 @@ impl<P: Platform> Upkeep<P> {
                         break;
                     }
                     Err(error) => {
-                        if self.control.is_poisoned() {
+                        // A directory or file whose sync failed may have lost what an earlier one promised.
+                        let sync = matches!(&error, Error::Trouble(trouble) if trouble.operation().starts_with("sync"));
+                        if sync || self.control.is_poisoned() {
                             self.flags.poisoned.store(true, Ordering::Relaxed);
                         }
                         self.flags.failed(error);
