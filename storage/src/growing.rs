@@ -67,6 +67,8 @@ pub(crate) struct GrowingFile<P: Platform> {
     min_time: u64,
     max_time: u64,
     ended: bool,
+    /// Bytes were written, by this writer or one before it, that no sync covers yet.
+    unsynced: bool,
     /// A sync failed: what is on the medium is unknown for ever.
     poisoned: bool,
 }
@@ -113,13 +115,22 @@ impl<P: Platform> GrowingFile<P> {
             min_time: u64::MAX,
             max_time: 0,
             ended: false,
+            unsynced: false,
             poisoned: false,
         }
     }
 
     /// An open file that was checked, and cut, to what is committed.
-    pub(crate) fn resume(platform: &P, path: &Path, file: P::File, spec: &Spec, committed: &Committed) -> Self {
+    pub(crate) fn resume(
+        platform: &P,
+        path: &Path,
+        file: P::File,
+        spec: &Spec,
+        committed: &Committed,
+        unsynced: bool,
+    ) -> Self {
         let mut this = Self::create(platform, path, Birth::Visible, spec, 1);
+        this.unsynced = unsynced;
         this.file = Some(file);
         this.written = committed.len;
         this.crc = crc32fast::Hasher::new_with_initial(committed.running_crc);
@@ -178,14 +189,18 @@ impl<P: Platform> GrowingFile<P> {
     /// Writes the buffer. A failed write may be tried again: it goes to the same place.
     fn write(&mut self) -> Result<()> {
         if self.poisoned {
-            let reason = std::io::Error::other("an earlier sync failed, the file's content is unknown");
-            return Err(Trouble::new("write", &self.path, reason).into());
+            return Err(self.poison());
         }
         match &self.file {
-            Some(file) => file.write_at(&self.buffer, self.written)?,
+            Some(file) => {
+                self.unsynced = true;
+                file.write_at(&self.buffer, self.written)?;
+            }
             None => {
                 let file = self.bear()?;
                 self.file = Some(file);
+                // Publishing has synced it.
+                self.unsynced = self.birth == Birth::Hidden;
             }
         }
         self.written += self.buffer.len() as u64;
@@ -211,25 +226,37 @@ impl<P: Platform> GrowingFile<P> {
         Ok(file)
     }
 
+    /// Makes what was written durable, if anything was.
     fn sync(&mut self) -> Result<()> {
-        if let Some(file) = &self.file
-            && let Err(trouble) = file.sync()
-        {
-            self.poisoned = true;
-            return Err(trouble.into());
+        if self.poisoned {
+            return Err(self.poison());
+        }
+        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
+            if let Err(trouble) = file.sync() {
+                self.poisoned = true;
+                return Err(trouble.into());
+            }
+            self.unsynced = false;
         }
         Ok(())
     }
 
+    fn poison(&self) -> Error {
+        let reason = std::io::Error::other("an earlier sync failed, the file's content is unknown");
+        Trouble::new("write", &self.path, reason).into()
+    }
+
     /// Writes the buffer and makes it durable.
     pub(crate) fn flush(&mut self) -> Result<Committed> {
-        let born_now = self.file.is_none();
-        if born_now || !self.buffer.is_empty() {
+        let committed = self.write_out()?;
+        self.sync()?;
+        Ok(committed)
+    }
+
+    /// Writes the buffer; an empty one too, if there is no file yet.
+    pub(crate) fn write_out(&mut self) -> Result<Committed> {
+        if self.file.is_none() || !self.buffer.is_empty() {
             self.write()?;
-        }
-        // Publishing has synced it already.
-        if !born_now {
-            self.sync()?;
         }
         Ok(self.committed())
     }
@@ -252,26 +279,23 @@ impl<P: Platform> GrowingFile<P> {
         if self.ended {
             return Err(Error::Sealed { path: self.path.clone() });
         }
-        if !self.buffer.is_empty() || self.file.is_none() {
-            self.write()?;
-        }
-        let (min_time, max_time) = self.times();
-        let seal = Seal { count: self.next_seq - self.first_seq, end: self.written, min_time, max_time };
+        let Committed { len, min_time, max_time, .. } = self.write_out()?;
+        let seal = Seal { count: self.next_seq - self.first_seq, end: len, min_time, max_time };
         let end = frame::end(self.next_seq, self.salt, Checksum::Frame);
-        let file = self.file.as_ref().expect("bug: a file that was written is open");
-        file.write_at(end.as_bytes(), self.written)?;
-        if self.birth == Birth::Visible {
-            self.sync()?;
-        }
-        let file = self.file.as_ref().expect("bug: a file that was written is open");
-        file.write_at(&seal.to_bytes(self.salt), SEAL_AT as u64)?;
-        if self.birth == Birth::Visible {
-            self.sync()?;
-        }
+        self.store(end.as_bytes(), len)?;
+        self.store(&seal.to_bytes(self.salt), SEAL_AT as u64)?;
         self.crc.update(end.as_bytes());
         self.written += FRAME_HEADER_LEN as u64;
         self.ended = true;
         Ok(self.committed())
+    }
+
+    /// Writes at a place, durably if the file is in everybody's sight.
+    fn store(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        let file = self.file.as_ref().expect("bug: a file that was written is open");
+        self.unsynced = true;
+        file.write_at(bytes, at)?;
+        if self.birth == Birth::Visible { self.sync() } else { Ok(()) }
     }
 
     /// Gives a hidden file its name, durable and whole.

@@ -112,8 +112,8 @@ impl<P: Platform> PartitionWriter<P> {
         Self::go_on(platform, path, id, committed, true)
     }
 
-    /// As [`PartitionWriter::resume`] without reading the file: for a writer that this very process dropped to have
-    /// fewer files open, and that nobody wrote to since.
+    /// As [`PartitionWriter::resume`] without reading the file: for a writer that this very process parked to have fewer
+    /// files open, and that nobody wrote to since.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl<P: Platform> PartitionWriter<P> {
         if found > committed.len {
             file.set_len(committed.len)?;
         }
-        Ok(PartitionWriter { file: GrowingFile::resume(platform, path, file, &spec, committed) })
+        Ok(PartitionWriter { file: GrowingFile::resume(platform, path, file, &spec, committed, !read) })
     }
 
     /// Appends one frame to the buffer and returns its seq. May write the buffer; never syncs, but for the first bytes
@@ -174,7 +174,8 @@ impl<P: Platform> PartitionWriter<P> {
         self.file.append(append, payload)
     }
 
-    /// Writes the buffer and makes it durable. A partition without frames appears too.
+    /// Writes the buffer and makes it durable, which costs nothing if nothing was appended since. A partition without
+    /// frames appears too.
     ///
     /// # Errors
     ///
@@ -182,6 +183,16 @@ impl<P: Platform> PartitionWriter<P> {
     /// [`PartitionWriter::resume`] finds out.
     pub fn flush(&mut self) -> Result<Committed> {
         self.file.flush()
+    }
+
+    /// Writes the buffer and closes the file, to have fewer files open. What was written is *not* durable, and must not
+    /// enter a checkpoint before [`PartitionWriter::reopen`] and [`PartitionWriter::flush`].
+    ///
+    /// # Errors
+    ///
+    /// Trouble; what was not flushed is then gone, and the partition is resumed from its last checkpoint.
+    pub fn park(mut self) -> Result<Committed> {
+        self.file.write_out()
     }
 
     /// Makes the file final and durable: its `End`, then its seal.

@@ -458,12 +458,18 @@ impl<P: Platform> RawReader<P> {
     /// As [`RawReader::next`].
     pub fn wait(&mut self, timeout: Duration) -> Result<()> {
         match &mut self.source {
-            Source::Hot { queue, .. } => queue.wait(timeout).map(|_| ()).or_else(not_an_event),
-            _ => {
-                self.platform.sleep(timeout.min(NO_QUEUE));
-                Ok(())
+            Source::Hot { made, queue, .. } => {
+                queue.wait(timeout).map(|_| ()).or_else(not_an_event)?;
+                let made = *made;
+                let path = self.root.raw_queue(&self.venue);
+                if !self.held && queue_made(&self.platform, &path)? != Some(made) {
+                    // Another queue stands there by now.
+                    self.source = Source::None;
+                }
             }
+            _ => self.platform.sleep(timeout.min(NO_QUEUE)),
         }
+        Ok(())
     }
 }
 

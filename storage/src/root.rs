@@ -338,6 +338,12 @@ impl fmt::Display for Tier {
 /// Suffix of a file that is being made; it gets its name when it is whole. What a crash leaves of it is nobody's.
 pub const TEMPORARY: &str = ".tmp";
 
+/// Whether a name in a directory of ours is of a file that was being made: of a crash's remains, if nobody makes it now.
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    name.ends_with(TEMPORARY)
+}
+
 /// Name of the file beside a day's partitions that says what they hold.
 pub const META: &str = "meta.json";
 

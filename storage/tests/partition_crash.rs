@@ -75,6 +75,39 @@ fn refine(sim: &Sim) -> Result<()> {
     store(&writer.seal()?)
 }
 
+/// Nothing that is closed for want of descriptors may be forgotten by the next sync.
+#[test]
+fn a_parked_writer_is_synced_when_it_is_flushed_again() {
+    let (expected, _) = reference();
+    for seed in 0..50 {
+        let sim = Sim::new(seed);
+        let mut writer = PartitionWriter::create(&sim, &path(), &id()).unwrap();
+        let mut committed = writer.flush().unwrap();
+        for n in 1..=FRAMES {
+            let (append, payload) = frame(n);
+            writer.append(append, &payload).unwrap();
+            if n % 9 == 0 {
+                let parked = writer.park().unwrap();
+                writer = PartitionWriter::reopen(&sim, &path(), &id(), &parked).unwrap();
+            }
+            if n % 27 == 0 {
+                committed = writer.flush().unwrap();
+                let before = sim.syncs();
+                assert_eq!(writer.flush().unwrap(), committed);
+                assert_eq!(sim.syncs(), before, "nothing new, no sync");
+            }
+        }
+        let sim = sim.crash();
+        let mut writer = PartitionWriter::resume(&sim, &path(), &id(), &committed).unwrap();
+        for n in writer.next_seq()..=FRAMES {
+            let (append, payload) = frame(n);
+            writer.append(append, &payload).unwrap();
+        }
+        writer.seal().unwrap();
+        assert!(bytes(&sim, &path()) == expected, "seed {seed}");
+    }
+}
+
 fn bytes(sim: &Sim, path: &Path) -> Vec<u8> {
     read_small(sim, path, 1 << 30).unwrap()
 }

@@ -474,4 +474,13 @@ fn the_same_on_linux() {
     let mut next = 1;
     read(&mut RawReader::open(&linux, &root, &venue(), None).unwrap(), &mut next, u64::MAX);
     assert_eq!(next, written + 1);
+
+    // A reader that stood in the hot queue goes on in the one that takes its place.
+    let first = reader.cursor().unwrap();
+    let mut publisher = self::publisher(&linux, &root);
+    append_all(&mut publisher, 1..=20);
+    reader.wait(std::time::Duration::from_millis(1)).unwrap();
+    let mut next = 1;
+    assert_eq!(read(&mut reader, &mut next, u64::MAX), 20);
+    assert_ne!(reader.cursor().unwrap().queue_id, first.queue_id);
 }
