@@ -169,6 +169,20 @@ fn d_9_a_removal_may_be_undone_and_operations_survive_in_any_order() {
 }
 
 #[test]
+fn a_file_renamed_twice_has_one_name_whichever_renames_survive() {
+    let story = |seed| {
+        let sim = Sim::new(seed);
+        named(&sim, "/a");
+        sim.rename(path("/a"), path("/b")).unwrap();
+        sim.rename(path("/b"), path("/c")).unwrap();
+        let names = sim.crash().list(path("/")).unwrap();
+        assert_eq!(names.len(), 1, "seed {seed}: {names:?}");
+        names[0].name.clone()
+    };
+    assert_eq!(outcomes(story), ["a", "b", "c"].map(String::from).into());
+}
+
+#[test]
 fn directories_and_what_is_in_them_go_together() {
     let story = |seed| {
         let sim = Sim::new(seed);
