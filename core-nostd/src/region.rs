@@ -188,6 +188,20 @@ impl<'r> Window<'r> {
         self.word32(offset).load(Ordering::Acquire)
     }
 
+    /// Asks for the cache line at `offset` ahead of its use. It need not be inside.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri), not(loom)))]
+        // SAFETY: a prefetch reads nothing that the program could see and never faults, whatever the address.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
+                self.base.wrapping_add(offset).cast(),
+            );
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse", not(miri), not(loom))))]
+        let _ = offset;
+    }
+
     /// Loads two words as a `u64`, Relaxed and not atomic as a whole.
     #[inline]
     pub fn load64(&self, offset: usize) -> u64 {
