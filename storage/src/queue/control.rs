@@ -16,6 +16,9 @@ use chronicle_platform::{File, Open, Platform};
 use std::path::{Path, PathBuf};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+/// Generation of a queue's first state. Even: it stands in slot 0.
+pub(crate) const FIRST_GENERATION: u64 = 2;
+
 /// What a slot says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -162,12 +165,14 @@ impl Control {
         let header = MetaHeader::parse(bytes, CONTROL_MAGIC).map_err(|(at, what)| Error::malformed(path, at, what))?;
         let mut best: Option<State> = None;
         let mut wrong = None;
+        let mut empty = false;
         for at in CONTROL_SLOTS {
             match State::parse(&bytes[at..at + size_of::<ControlSlot>()]) {
                 Ok(Some(state)) if best.as_ref().is_none_or(|best| best.generation < state.generation) => {
                     best = Some(state);
                 }
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                Ok(None) => empty = true,
                 Err((offset, what)) => wrong = Some(Error::malformed(path, (at + offset) as u64, what)),
             }
         }
@@ -175,8 +180,9 @@ impl Control {
             (Some(state), wrong) => Ok(Control {
                 queue_id: header.queue_id,
                 created_ns: header.created_ns.get(),
+                // Only the first state ever written stands alone.
+                torn: wrong.is_some() || (empty && state.generation > FIRST_GENERATION),
                 state,
-                torn: wrong.is_some(),
             }),
             (None, Some(error)) => Err(error),
             (None, None) => {

@@ -19,7 +19,7 @@
 
 use super::{
     PublisherOptions, SyncPolicy, WakePolicy,
-    control::{ControlFile, State, Synced},
+    control::{ControlFile, FIRST_GENERATION, State, Synced},
     index,
     layout::{ABORTED, META_LEN, REQUIRED_MAX},
     names::{self, Names},
@@ -194,6 +194,8 @@ struct Opening<'a, P: Platform> {
     counters: Counters,
 }
 
+/// A reader at the tail, the times of frames before what it scanned, and the seq behind `End` if that is there.
+type Scanned<P> = (Reader<Arc<<P as Platform>::MapMut>>, (u64, u64), Option<u64>);
 type Segments<P> = (ControlFile<P>, VecDeque<Live<P>>, usize, Tail);
 
 impl<P: Platform> Opening<'_, P> {
@@ -207,8 +209,7 @@ impl<P: Platform> Opening<'_, P> {
             return Err(Error::malformed(self.names.control(), 0, what));
         }
         let state = State {
-            // Slot 0 is the even one.
-            generation: 2,
+            generation: FIRST_GENERATION,
             boot_id: self.platform.boot_id(),
             epoch: 0,
             closed: false,
@@ -327,7 +328,7 @@ impl<P: Platform> Opening<'_, P> {
     }
 
     /// Walks to a segment's tail from its last index entry, by commit words.
-    fn scan(&self, head: &Head, map: &Arc<P::MapMut>) -> Result<(Reader<Arc<P::MapMut>>, (u64, u64), Option<u64>)> {
+    fn scan(&self, head: &Head, map: &Arc<P::MapMut>) -> Result<Scanned<P>> {
         let path = self.names.segment(head.id);
         let places = index::load(self.platform, &self.names.index(head.id), &head.header);
         // The last entry first; where one leads nowhere, the one before, and in the end the segment's start.

@@ -217,6 +217,8 @@ impl<P: Platform> Subscriber<P> {
     /// # Errors
     ///
     /// An event, a segment that stays locked, damage, trouble.
+    // Not an iterator: a frame borrows the reader, and an iterator's items may not.
+    #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> std::result::Result<Option<Frame<'_>>, ReadError> {
         if !self.advance(true)? {
