@@ -1,11 +1,11 @@
 //! Chronicle on Darwin (macOS 14.4 and later, for waiting on addresses).
 //!
-//! [`Darwin`] answers [`chronicle_platform::Platform`], file by file beside the crate for Darwin:
+//! `Darwin` answers `chronicle_platform::Platform`, file by file beside the crate for Linux:
 //!
 //! | File | Job | Darwin's answer |
 //! |---|---|---|
 //! | `file.rs` | open, allocate, sync, publish's steps, directories | `F_FULLFSYNC`, `F_PREALLOCATE` |
-//! | `map.rs` | shared mappings as [`chronicle_core::Region`]s | pages touched one by one, `minherit` |
+//! | `map.rs` | shared mappings as `chronicle_core::Region`s | pages touched one by one, `minherit` |
 //! | `lease.rs` | kernel locks, and who holds them | `flock`, `kern.bootsessionuuid`, `proc_pidinfo` |
 //! | `wait.rs` | sleeping on a word between processes | `os_sync_wait_on_address`, shared; no barrier |
 //! | `clock.rs` | time | |
@@ -13,7 +13,7 @@
 //!
 //! **It is type-checked and linted in CI and has never been run there**: no machine of ours runs Darwin. On one,
 //! `cargo test -p chronicle-platform-darwin` runs the conformance suite; until somebody did, take it as a draft
-//! that compiles. What Darwin cannot do is reported by [`Support`]: there is no barrier, so writers wake with a fence.
+//! that compiles. What Darwin cannot do is reported by `Support`: there is no barrier, so writers wake with a fence.
 //!
 //! It keeps no state and no global, starts no thread and retries nothing but interrupted calls.
 //!
