@@ -9,14 +9,11 @@
 use crate::{DarwinFile, sys};
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{File, Result, Trouble};
-use rustix::{
-    io::Errno,
-    mm::{MapFlags, ProtFlags, mlock, mmap, munmap},
-    param::page_size,
-};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::{io::Errno, mm::mlock, param::page_size};
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     path::Path,
     ptr::NonNull,
     sync::{
@@ -28,21 +25,15 @@ use std::{
 /// A shared mapping, unmapped on drop.
 #[derive(Debug)]
 struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
+    raw: MmapRaw,
     path: Arc<Path>,
 }
 
-// SAFETY: a mapping is an address range that stays put until drop; nothing in it belongs to a thread, and its bytes are
-// reached through atomics only.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
 impl Mapping {
-    fn new(file: &DarwinFile, len: usize, protection: ProtFlags) -> Result<Mapping> {
+    fn new(file: &DarwinFile, len: usize, access: Access) -> Result<Mapping> {
         let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
-        if !len.is_multiple_of(4) {
+        // `memmap2` maps one byte where none are asked for; all platforms refuse that instead.
+        if len == 0 || !len.is_multiple_of(4) {
             return Err(trouble(Errno::INVAL));
         }
         let stored = file.len()?;
@@ -50,37 +41,51 @@ impl Mapping {
             let reason = format!("{len} bytes asked for, the file has {stored}");
             return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
         }
-        // SAFETY: with a null hint and no MAP_FIXED the kernel picks a range that nothing else uses.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file.as_fd(), 0) }
-            .map_err(trouble)?;
-        let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM).map_err(trouble)?;
-        Ok(Mapping { base, len, path: file.shared_path() })
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let raw = match access {
+            Access::Read => options.map_raw_read_only(file.as_fd().as_raw_fd()),
+            Access::Write => options.map_raw(file.as_fd().as_raw_fd()),
+        };
+        let raw = raw.map_err(|error| Trouble::new("map", file.path(), error))?;
+        Ok(Mapping { raw, path: file.shared_path() })
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(
-            offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4,
+            offset.is_multiple_of(4) && offset < self.len() && self.len() - offset >= 4,
             "bug: offset {offset} is not a word of a mapping of {} bytes",
-            self.len
+            self.len()
         );
         // SAFETY: by the assertion 4 aligned bytes at `offset` lie inside the mapping (its base is page-aligned), which
         // lives as long as the borrow, and they are only reached through atomics of this size. Read-only mappings
         // are only loaded from, by the callers in this file and by the futex calls that take the word.
-        unsafe { AtomicU32::from_ptr(self.base.as_ptr().wrapping_add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.raw.as_mut_ptr().wrapping_add(offset).cast()) }
+    }
+
+    #[inline]
+    fn base(&self) -> NonNull<u8> {
+        // SAFETY: a mapping that exists does not begin at address 0: the kernel gives that page only to who asks for
+        // it by address, and `memmap2` asks for none.
+        unsafe { NonNull::new_unchecked(self.raw.as_mut_ptr()) }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.raw.len()
     }
 
     /// One word of every page.
     fn pages(&self) -> impl Iterator<Item = &AtomicU32> {
-        (0..self.len).step_by(page_size()).filter(|offset| self.len - offset >= 4).map(|offset| self.word(offset))
+        (0..self.len()).step_by(page_size()).filter(|offset| self.len() - offset >= 4).map(|offset| self.word(offset))
     }
 }
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the range came from `mmap` with this length; regions borrow the mapping, so none outlives it.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
-        debug_assert_eq!(unmapped, Ok(()), "bug: unmapping {} bytes at {:p}", self.len, self.base);
-    }
+/// What a mapping is for.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
 }
 
 /// A read-only shared mapping.
@@ -93,7 +98,7 @@ pub struct DarwinMapMut(Mapping);
 
 impl DarwinMap {
     pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMap> {
-        Mapping::new(file, len, ProtFlags::READ).map(DarwinMap)
+        Mapping::new(file, len, Access::Read).map(DarwinMap)
     }
 
     /// Every page is loaded from once.
@@ -113,9 +118,9 @@ impl DarwinMap {
 
 impl DarwinMapMut {
     pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMapMut> {
-        let mapping = Mapping::new(file, len, ProtFlags::READ | ProtFlags::WRITE)?;
+        let mapping = Mapping::new(file, len, Access::Write)?;
         // SAFETY: the range is the mapping just made.
-        unsafe { sys::do_not_inherit(mapping.base.as_ptr().cast(), mapping.len) }
+        unsafe { sys::do_not_inherit(mapping.raw.as_mut_ptr().cast(), mapping.len()) }
             .map_err(|error| Trouble::new("map", file.path(), error))?;
         Ok(DarwinMapMut(mapping))
     }
@@ -134,8 +139,8 @@ impl DarwinMapMut {
     }
 
     pub(crate) fn lock(&self) -> Result<()> {
-        // SAFETY: the range is ours from `mmap` until drop; pinning changes no byte.
-        unsafe { mlock(self.0.base.as_ptr().cast(), self.0.len) }
+        // SAFETY: the range is ours from the mapping until drop; pinning changes no byte.
+        unsafe { mlock(self.0.raw.as_mut_ptr().cast(), self.0.len()) }
             .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno))
     }
 
@@ -148,17 +153,17 @@ impl DarwinMapMut {
     }
 }
 
-// SAFETY: `mmap` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
+// SAFETY: `memmap2` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
 // until `Mapping` drops; moving the value moves only the address. This crate reaches the bytes through atomics only.
 // A truncated file makes loads raise SIGBUS, which ends the process: no load returns, so none returns wrongly.
 unsafe impl Region for DarwinMap {
     #[inline]
     fn base(&self) -> NonNull<u8> {
-        self.0.base
+        self.0.base()
     }
     #[inline]
     fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 }
 
@@ -166,13 +171,13 @@ unsafe impl Region for DarwinMap {
 unsafe impl Region for DarwinMapMut {
     #[inline]
     fn base(&self) -> NonNull<u8> {
-        self.0.base
+        self.0.base()
     }
     #[inline]
     fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 }
 
-// SAFETY: mapped with PROT_WRITE from a descriptor that may write, else `mmap` would have refused.
+// SAFETY: mapped with PROT_WRITE from a descriptor that may write, else mapping would have been refused.
 unsafe impl RegionMut for DarwinMapMut {}

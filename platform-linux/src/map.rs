@@ -9,14 +9,15 @@
 use crate::LinuxFile;
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{File, Result, Trouble};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::{
     io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, munmap},
+    mm::{Advice, madvise, mlock},
     param::page_size,
 };
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     path::Path,
     ptr::NonNull,
     sync::{
@@ -28,21 +29,15 @@ use std::{
 /// A shared mapping, unmapped on drop.
 #[derive(Debug)]
 struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
+    raw: MmapRaw,
     path: Arc<Path>,
 }
 
-// SAFETY: a mapping is an address range that stays put until drop; nothing in it belongs to a thread, and its bytes are
-// reached through atomics only.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
 impl Mapping {
-    fn new(file: &LinuxFile, len: usize, protection: ProtFlags) -> Result<Mapping> {
+    fn new(file: &LinuxFile, len: usize, access: Access) -> Result<Mapping> {
         let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
-        if !len.is_multiple_of(4) {
+        // `memmap2` maps one byte where none are asked for; all platforms refuse that instead.
+        if len == 0 || !len.is_multiple_of(4) {
             return Err(trouble(Errno::INVAL));
         }
         let stored = file.len()?;
@@ -50,44 +45,58 @@ impl Mapping {
             let reason = format!("{len} bytes asked for, the file has {stored}");
             return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
         }
-        // SAFETY: with a null hint and no MAP_FIXED the kernel picks a range that nothing else uses.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file.as_fd(), 0) }
-            .map_err(trouble)?;
-        let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM).map_err(trouble)?;
-        Ok(Mapping { base, len, path: file.shared_path() })
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let raw = match access {
+            Access::Read => options.map_raw_read_only(file.as_fd().as_raw_fd()),
+            Access::Write => options.map_raw(file.as_fd().as_raw_fd()),
+        };
+        let raw = raw.map_err(|error| Trouble::new("map", file.path(), error))?;
+        Ok(Mapping { raw, path: file.shared_path() })
     }
 
     fn advise(&self, operation: &'static str, advice: Advice) -> Result<()> {
-        // SAFETY: the range is ours from `mmap` until drop, and the advices used here (populate, don't fork) neither
+        // SAFETY: the range is ours from the mapping until drop, and the advices used here (populate, don't fork) neither
         // unmap pages nor change their bytes.
-        rustix::io::retry_on_intr(|| unsafe { madvise(self.base.as_ptr().cast(), self.len, advice) })
+        rustix::io::retry_on_intr(|| unsafe { madvise(self.raw.as_mut_ptr().cast(), self.len(), advice) })
             .map_err(|errno| Trouble::new(operation, &*self.path, errno))
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(
-            offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4,
+            offset.is_multiple_of(4) && offset < self.len() && self.len() - offset >= 4,
             "bug: offset {offset} is not a word of a mapping of {} bytes",
-            self.len
+            self.len()
         );
         // SAFETY: by the assertion 4 aligned bytes at `offset` lie inside the mapping (its base is page-aligned), which
         // lives as long as the borrow, and they are only reached through atomics of this size. Read-only mappings
         // are only loaded from, by the callers in this file and by the futex calls that take the word.
-        unsafe { AtomicU32::from_ptr(self.base.as_ptr().wrapping_add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.raw.as_mut_ptr().wrapping_add(offset).cast()) }
+    }
+
+    #[inline]
+    fn base(&self) -> NonNull<u8> {
+        // SAFETY: a mapping that exists does not begin at address 0: the kernel gives that page only to who asks for
+        // it by address, and `memmap2` asks for none.
+        unsafe { NonNull::new_unchecked(self.raw.as_mut_ptr()) }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.raw.len()
     }
 
     /// One word of every page.
     fn pages(&self) -> impl Iterator<Item = &AtomicU32> {
-        (0..self.len).step_by(page_size()).filter(|offset| self.len - offset >= 4).map(|offset| self.word(offset))
+        (0..self.len()).step_by(page_size()).filter(|offset| self.len() - offset >= 4).map(|offset| self.word(offset))
     }
 }
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the range came from `mmap` with this length; regions borrow the mapping, so none outlives it.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
-        debug_assert_eq!(unmapped, Ok(()), "bug: unmapping {} bytes at {:p}", self.len, self.base);
-    }
+/// What a mapping is for.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
 }
 
 /// A read-only shared mapping.
@@ -100,7 +109,7 @@ pub struct LinuxMapMut(Mapping);
 
 impl LinuxMap {
     pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMap> {
-        Mapping::new(file, len, ProtFlags::READ).map(LinuxMap)
+        Mapping::new(file, len, Access::Read).map(LinuxMap)
     }
 
     /// Every page is loaded from once.
@@ -128,7 +137,7 @@ impl LinuxMap {
 
 impl LinuxMapMut {
     pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMapMut> {
-        let mapping = Mapping::new(file, len, ProtFlags::READ | ProtFlags::WRITE)?;
+        let mapping = Mapping::new(file, len, Access::Write)?;
         mapping.advise("map", Advice::LinuxDontFork)?;
         Ok(LinuxMapMut(mapping))
     }
@@ -155,8 +164,8 @@ impl LinuxMapMut {
     }
 
     pub(crate) fn lock(&self) -> Result<()> {
-        // SAFETY: the range is ours from `mmap` until drop; pinning changes no byte.
-        unsafe { mlock(self.0.base.as_ptr().cast(), self.0.len) }
+        // SAFETY: the range is ours from the mapping until drop; pinning changes no byte.
+        unsafe { mlock(self.0.raw.as_mut_ptr().cast(), self.0.len()) }
             .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno))
     }
 
@@ -175,17 +184,17 @@ pub(crate) fn has_populate() -> bool {
     unsafe { madvise(std::ptr::null_mut(), 0, Advice::LinuxPopulateWrite) }.is_ok()
 }
 
-// SAFETY: `mmap` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
+// SAFETY: `memmap2` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
 // until `Mapping` drops; moving the value moves only the address. This crate reaches the bytes through atomics only.
 // A truncated file makes loads raise SIGBUS, which ends the process: no load returns, so none returns wrongly.
 unsafe impl Region for LinuxMap {
     #[inline]
     fn base(&self) -> NonNull<u8> {
-        self.0.base
+        self.0.base()
     }
     #[inline]
     fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 }
 
@@ -193,15 +202,15 @@ unsafe impl Region for LinuxMap {
 unsafe impl Region for LinuxMapMut {
     #[inline]
     fn base(&self) -> NonNull<u8> {
-        self.0.base
+        self.0.base()
     }
     #[inline]
     fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 }
 
-// SAFETY: mapped with PROT_WRITE from a descriptor that may write, else `mmap` would have refused.
+// SAFETY: mapped with PROT_WRITE from a descriptor that may write, else mapping would have been refused.
 unsafe impl RegionMut for LinuxMapMut {}
 
 #[cfg(test)]
