@@ -9,7 +9,9 @@
 //! | [`book`] | one exact order book |
 //! | [`venue`] | how each venue numbers its book events |
 //! | [`refinery`] | the state machine: raw frames in, partition writes out |
+//! | [`refine`] | the files around it: a root's raw streams into its partitions, from checkpoint to checkpoint |
 //! | [`report`] | what refining found |
+//! | [`query`] | the book at a moment, and its minutes, from the partitions |
 //!
 //! What this crate never does: it reads no clock but the frames', parses no venue's text, never rounds a number, and
 //! drops no record without counting it. It contains no unsafe code.
@@ -17,6 +19,12 @@
 #![forbid(unsafe_code)]
 
 pub mod book;
+mod checkpoint;
+pub mod error;
+pub mod query;
+pub mod refine;
 pub mod refinery;
 pub mod report;
 pub mod venue;
+
+pub use error::{Error, Result};

@@ -369,6 +369,15 @@ impl Refinery {
         Ok(())
     }
 
+    /// Days of symbols that changed since the last call, and since the state was read from a checkpoint.
+    pub(crate) fn take_changed(&mut self) -> Vec<(u32, Date)> {
+        let mut changed = Vec::new();
+        for (index, symbol) in (0..).zip(&mut self.symbols) {
+            changed.extend(symbol.take_changed().map(|date| (index, date)));
+        }
+        changed
+    }
+
     fn context<'a, S>(&'a mut self, symbol: u32, sink: &'a mut S) -> (&'a mut Symbol, Context<'a, S>) {
         let context =
             Context { sink, rules: self.rules, symbol, late_policy: self.late_policy, scratch: &mut self.scratch };

@@ -96,10 +96,11 @@ impl Report {
     pub fn of(refinery: &Refinery) -> Self {
         let mut report = Self::default();
         report.add(refinery);
+        report.sort();
         report
     }
 
-    /// Adds the rows of one more venue.
+    /// Adds the rows of one more venue, behind those that are there.
     pub fn add(&mut self, refinery: &Refinery) {
         for symbol in refinery.symbols() {
             self.waiting += symbol.waiting();
@@ -122,6 +123,10 @@ impl Report {
                 });
             }
         }
+    }
+
+    /// Puts the rows in their order.
+    pub fn sort(&mut self) {
         self.partitions
             .sort_by(|a, b| (&a.venue, &a.symbol, a.date, a.stream).cmp(&(&b.venue, &b.symbol, b.date, b.stream)));
     }

@@ -171,6 +171,10 @@ impl Symbol {
         &self.days
     }
 
+    pub(super) fn take_changed(&mut self) -> impl Iterator<Item = Date> {
+        self.days.iter_mut().filter_map(|(date, day)| std::mem::take(&mut day.changed).then_some(*date))
+    }
+
     /// The book as far as it was followed; valid only if [`Symbol::is_valid`].
     #[must_use]
     pub fn book(&self) -> &Book {

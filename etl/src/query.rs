@@ -1,0 +1,471 @@
+//! Books at a moment, and their minutes, from the partitions of a root, wherever these lie by now.
+//!
+//! [`book_at`] answers "the book of this symbol at that time": it goes to the last snapshot before the time, warm or cold,
+//! and applies what follows. [`export_book_snapshot`] gives one row per interval, as the golden files have them.
+//!
+//! ```text
+//! time         t1: last delta before a gap     t2: the delta that showed it        t3: the next snapshot's delta
+//! ─────────────●────────────────────────────────●───────────────────────────────────●──────────────▶
+//!   valid, t1 included   not valid: what is missing may lie anywhere between      valid from t3 on
+//! ```
+//!
+//! The book at T holds every applied event with exchange time ≤ T; a row of an export holds every one *before* its time,
+//! and exists if an event at or after it does. Where a book is not valid, [`BookState::invalid`] says since when and why
+//! and where that stands, and the state is the last valid one: whoever must not use that calls
+//! [`BookState::require_valid`].
+//!
+//! Nothing here writes, takes a lock, needs a checkpoint or a running refinery, or interpolates.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use chronicle_core::Frame;
+use chronicle_platform::Platform;
+use chronicle_protocol::{BookDelta, BookSnapshot, Gap, Record, SnapshotSource};
+use chronicle_storage::reader::{ArchiveReader, Partition};
+use chronicle_storage::root::{Date, Name, PartitionId, Root, Stream, TimeNs};
+
+use crate::book::Book;
+use crate::error::{Error, Result};
+use crate::refinery::NOT_APPLIED;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Which moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// After everything that is stored.
+    Latest,
+    /// After the events with this exchange time, ns since 1970.
+    Time(u64),
+}
+
+/// Why a book is not valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The venue.
+    pub venue: Name,
+    /// The symbol.
+    pub symbol: Name,
+    /// Last id before the gap.
+    pub after: u64,
+    /// First id behind it.
+    pub next: u64,
+    /// First missing id.
+    pub missing_from: u64,
+    /// Last missing id.
+    pub missing_to: u64,
+    /// Exchange time of the event that showed it.
+    pub time: TimeNs,
+    /// Why.
+    pub cause: &'static str,
+    /// The file that the gap stands in.
+    pub file: PathBuf,
+    /// The last time at which the book is valid; none if it never was.
+    pub last_valid: Option<TimeNs>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { venue, symbol, after, next, missing_from, missing_to, time, cause, file, last_valid } = self;
+        let file = file.display();
+        write!(f, "{file}: book of {venue}/{symbol} not valid: gap after id {after} before {next}, ")?;
+        write!(f, "missing {missing_from} to {missing_to}, seen at {time}, cause {cause}, ")?;
+        match last_valid {
+            Some(time) => write!(f, "last valid at {time}"),
+            None => f.write_str("never valid before"),
+        }
+    }
+}
+
+/// A book at a moment.
+#[derive(Clone, Debug)]
+pub struct BookState {
+    /// The book; the last valid one where it is not valid.
+    pub book: Book,
+    /// Last id in it.
+    pub last_id: u64,
+    /// Exchange time of the last delta in it, ns.
+    pub last_event_ns: u64,
+    /// Why it is not valid; none: it is.
+    pub invalid: Option<Invalid>,
+}
+
+impl BookState {
+    /// Whether it is the venue's book.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.invalid.is_none()
+    }
+
+    /// The same, or a refusal that names the gap, its file and the last valid time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn require_valid(self) -> Result<Self> {
+        match self.invalid {
+            None => Ok(self),
+            Some(invalid) => Err(Error::Invalid(Box::new(invalid))),
+        }
+    }
+}
+
+/// A book that is followed through frames.
+#[derive(Debug, Default)]
+struct Follower {
+    book: Book,
+    /// There is a book: a snapshot was met.
+    begun: bool,
+    valid: bool,
+    last_id: u64,
+    last_event_ns: u64,
+    /// The gap that made it invalid.
+    gap: Option<(GapFacts, PathBuf)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct GapFacts {
+    after: u64,
+    next: u64,
+    missing_from: u64,
+    missing_to: u64,
+    time_ns: u64,
+    cause: &'static str,
+}
+
+impl GapFacts {
+    fn of(gap: &Gap<'_>) -> Self {
+        Self {
+            after: gap.after_id,
+            next: gap.next_id,
+            missing_from: gap.missing_from,
+            missing_to: gap.missing_to,
+            time_ns: gap.head.exchange_ns,
+            cause: gap.cause.as_str(),
+        }
+    }
+}
+
+impl Follower {
+    fn snapshot(&mut self, snapshot: &BookSnapshot<'_>) {
+        let venues = snapshot.source == SnapshotSource::Venue;
+        // Between two of the venue's, the refinery's say what is known.
+        if venues || !self.valid {
+            // A snapshot alone always fits itself.
+            let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
+            self.last_id = snapshot.last_id;
+            self.last_event_ns = snapshot.last_event_ns;
+        }
+        self.begun = true;
+        self.valid = true;
+        self.gap = None;
+    }
+
+    fn delta(&mut self, delta: &BookDelta<'_>, frame: &Frame<'_>, path: &Path) -> Result<()> {
+        // The refinery would have broken off here.
+        self.book.apply(&delta.head, delta.bids, delta.asks).map_err(|unfit| Error::Unfit {
+            place: path.display().to_string(),
+            seq: frame.seq,
+            unfit,
+        })?;
+        self.last_id = delta.last_id;
+        self.last_event_ns = self.last_event_ns.max(frame.time_ns);
+        Ok(())
+    }
+
+    fn break_off(&mut self, gap: GapFacts, file: PathBuf) {
+        self.valid = false;
+        self.gap.get_or_insert((gap, file));
+    }
+}
+
+/// A symbol's book partitions.
+struct Books<'a, P: Platform> {
+    archive: ArchiveReader<P>,
+    venue: &'a Name,
+    symbol: &'a Name,
+}
+
+impl<'a, P: Platform> Books<'a, P> {
+    fn open(platform: &P, root: &Root, venue: &'a Name, symbol: &'a Name) -> Result<Self> {
+        Ok(Self { archive: ArchiveReader::open(platform, root)?, venue, symbol })
+    }
+
+    fn dates(&self) -> Result<Vec<Date>> {
+        let dates = self.archive.dates(self.venue, self.symbol)?;
+        if dates.is_empty() {
+            return Err(Error::NotFound { venue: self.venue.clone(), symbol: self.symbol.clone() });
+        }
+        Ok(dates)
+    }
+
+    fn partition(&self, date: Date) -> Result<Option<Partition<P>>> {
+        let id = PartitionId::new(self.venue.clone(), self.symbol.clone(), date, Stream::Book);
+        Ok(self.archive.partition(&id)?)
+    }
+
+    fn invalid(&self, gap: &(GapFacts, PathBuf), last_valid: Option<u64>) -> Invalid {
+        let (gap, file) = gap;
+        Invalid {
+            venue: self.venue.clone(),
+            symbol: self.symbol.clone(),
+            after: gap.after,
+            next: gap.next,
+            missing_from: gap.missing_from,
+            missing_to: gap.missing_to,
+            time: TimeNs(gap.time_ns),
+            cause: gap.cause,
+            file: file.clone(),
+            last_valid: last_valid.map(TimeNs),
+        }
+    }
+}
+
+/// The record of a frame, or where it is damaged.
+fn record<'f>(frame: &'f Frame<'_>, path: &Path) -> Result<Record<'f>> {
+    let payload = frame.payload.as_slice(None).expect("bug: an archived frame's payload is in private memory");
+    Record::parse(frame.type_id, payload).map_err(|malformed| Error::Record {
+        place: path.display().to_string(),
+        seq: frame.seq,
+        malformed,
+    })
+}
+
+/// The book of a symbol at a moment.
+///
+/// ```no_run
+/// # fn main() -> chronicle_etl::error::Result<()> {
+/// # #[cfg(target_os = "linux")] {
+/// use chronicle_etl::query::{At, book_at};
+/// use chronicle_platform_linux::Linux;
+/// use chronicle_storage::root::{Name, Root};
+///
+/// let (venue, symbol) = (Name::new("binance-spot").unwrap(), Name::new("btcusdt").unwrap());
+/// let state = book_at(&Linux, &Root::new("data"), &venue, &symbol, At::Latest)?.require_valid()?;
+/// state.book.write_csv(&mut std::io::stdout(), 10)?;
+/// # }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::NoBook`]; damage, trouble. That the book is not valid is no error here, see
+/// [`BookState::invalid`].
+pub fn book_at<P: Platform>(platform: &P, root: &Root, venue: &Name, symbol: &Name, at: At) -> Result<BookState> {
+    let books = Books::open(platform, root, venue, symbol)?;
+    let until = match at {
+        At::Latest => u64::MAX,
+        At::Time(ns) => ns,
+    };
+    // A gap that was carried into the days looked at, and the file in which it is counted if that was met.
+    let mut carried: Option<(GapFacts, PathBuf)> = None;
+    for date in books.dates()?.into_iter().rev().filter(|date| *date <= Date::of_ns(until)) {
+        let Some(mut partition) = books.partition(date)? else { continue };
+        let follower = follow_until(&mut partition, until)?;
+        if !follower.begun {
+            carried = follower.gap.or(carried);
+            continue;
+        }
+        let Follower { book, last_id, last_event_ns, gap, .. } = follower;
+        let gap = gap.or(carried);
+        let invalid = gap.map(|gap| books.invalid(&gap, Some(last_event_ns)));
+        return Ok(BookState { book, last_id, last_event_ns, invalid });
+    }
+    match carried {
+        Some(gap) => {
+            let invalid = Some(books.invalid(&gap, None));
+            Ok(BookState { book: Book::new(), last_id: 0, last_event_ns: 0, invalid })
+        }
+        None => {
+            let at = match at {
+                At::Latest => None,
+                At::Time(ns) => Some(TimeNs(ns)),
+            };
+            Err(Error::NoBook { venue: venue.clone(), symbol: symbol.clone(), at })
+        }
+    }
+}
+
+/// Follows one day's book to a time, from the last snapshot that allows it.
+fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result<Follower> {
+    if partition.seek_snapshot(until)? {
+        // A snapshot of the venue that was of no use is one all the same to who looks at types alone.
+        let useful = partition.next()?.is_some_and(|frame| frame.flags & NOT_APPLIED == 0);
+        if useful {
+            partition.seek_snapshot(until)?;
+        } else {
+            partition.seek_seq(1)?;
+        }
+    }
+    let mut follower = Follower::default();
+    let path = partition.path().to_owned();
+    while let Some(frame) = partition.next()? {
+        if frame.flags & NOT_APPLIED != 0 {
+            continue;
+        }
+        match record(&frame, &path)? {
+            Record::BookSnapshot(snapshot) if frame.time_ns <= until => follower.snapshot(&snapshot),
+            // The deltas of a snapshot that is too late are so too.
+            Record::BookSnapshot(_) => break,
+            Record::BookDelta(delta) if frame.time_ns <= until => {
+                follower.delta(&delta, &frame, &path)?;
+            }
+            Record::BookDelta(_) => break,
+            Record::Gap(gap) => {
+                if follower.valid && until <= follower.last_event_ns {
+                    break;
+                }
+                // Nobody knows when the missing events were: not at `until` or before, if nothing is known up to there.
+                if !follower.valid && frame.time_ns > until {
+                    break;
+                }
+                follower.break_off(GapFacts::of(&gap), path.clone());
+            }
+            _ => {}
+        }
+    }
+    Ok(follower)
+}
+
+/// Which rows to export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// The days; a row belongs to the day of its time.
+    pub dates: RangeInclusive<Date>,
+    /// From one row to the next, ns; rows stand at its multiples since 1970.
+    pub every_ns: u64,
+    /// Levels of each side.
+    pub depth: usize,
+}
+
+/// Writes books at regular times as CSV: the heading always, then for each multiple of `every_ns` the book before the
+/// first applied event at or after it.
+///
+/// Columns: `minute_ms,last_E,last_u,bid_levels,ask_levels`, then
+/// `asks[i].price,asks[i].amount,bids[i].price,bids[i].amount` for each level; cells that a side has no level for are
+/// empty. There are no rows where the book is not valid, before the first event, after the last one, and on days without
+/// any.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] if nothing is stored of the symbol; damage, trouble; [`Error::Output`].
+pub fn export_book_snapshot<P: Platform>(
+    platform: &P,
+    root: &Root,
+    venue: &Name,
+    symbol: &Name,
+    rows: &Rows,
+    out: &mut impl Write,
+) -> Result<()> {
+    let books = Books::open(platform, root, venue, symbol)?;
+    let dates = books.dates()?;
+    write!(out, "minute_ms,last_E,last_u,bid_levels,ask_levels")?;
+    for i in 0..rows.depth {
+        write!(out, ",asks[{i}].price,asks[{i}].amount,bids[{i}].price,bids[{i}].amount")?;
+    }
+    writeln!(out)?;
+    let mut writer = RowWriter { rows, out, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
+    let mut follower = Follower::default();
+    let mut begun = false;
+    for date in dates.into_iter().filter(|date| date >= rows.dates.start()) {
+        // Of the day behind the range only the opening is of interest: it shows that the last rows exist.
+        let behind = date > *rows.dates.end();
+        if behind && !begun {
+            break;
+        }
+        let Some(mut partition) = books.partition(date)? else { continue };
+        writer.days = (if begun { writer.days.1 } else { date }, date);
+        begun = true;
+        let path = partition.path().to_owned();
+        while let Some(frame) = partition.next()? {
+            if frame.flags & NOT_APPLIED != 0 {
+                continue;
+            }
+            match record(&frame, &path)? {
+                Record::BookSnapshot(snapshot) if snapshot.source == SnapshotSource::Refinery => {
+                    // There is an event at this time or later, and the book was this one until then.
+                    if !follower.valid {
+                        writer.next = writer.multiple_from(frame.time_ns);
+                        follower.snapshot(&snapshot);
+                    }
+                    writer.up_to(&follower, frame.time_ns)?;
+                }
+                Record::BookSnapshot(snapshot) => {
+                    writer.next = writer.multiple_from(frame.time_ns.saturating_add(1));
+                    follower.snapshot(&snapshot);
+                }
+                Record::BookDelta(delta) => {
+                    writer.up_to(&follower, frame.time_ns)?;
+                    follower.delta(&delta, &frame, &path)?;
+                }
+                Record::Gap(gap) => follower.break_off(GapFacts::of(&gap), path.clone()),
+                _ => {}
+            }
+            if behind {
+                break;
+            }
+        }
+        if behind {
+            break;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Writes rows as time goes on.
+struct RowWriter<'a, W> {
+    rows: &'a Rows,
+    out: &'a mut W,
+    /// The day before the one that is read, and that one: days between them have no events and no rows.
+    days: (Date, Date),
+    /// Time of the next row.
+    next: u64,
+}
+
+impl<W: Write> RowWriter<'_, W> {
+    fn multiple_from(&self, ns: u64) -> u64 {
+        ns.checked_next_multiple_of(self.rows.every_ns.max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// An event at `time_ns` exists: the rows up to there have the book as it is.
+    fn up_to(&mut self, follower: &Follower, time_ns: u64) -> Result<()> {
+        if !follower.valid {
+            return Ok(());
+        }
+        while self.next <= time_ns {
+            let date = Date::of_ns(self.next);
+            if date != self.days.0 && date < self.days.1 {
+                self.next = self.multiple_from(self.days.1.start_ns());
+                continue;
+            }
+            if self.rows.dates.contains(&date) {
+                self.row(follower, self.next)?;
+            }
+            match self.next.checked_add(self.rows.every_ns.max(1)) {
+                Some(next) => self.next = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, follower: &Follower, time_ns: u64) -> Result<()> {
+        let Follower { book, last_event_ns, last_id, .. } = follower;
+        let (bids, asks) = (book.bid_count(), book.ask_count());
+        write!(self.out, "{},{},{last_id},{bids},{asks}", time_ns / NS_PER_MS, last_event_ns / NS_PER_MS)?;
+        let (mut bids, mut asks) = (book.bids(), book.asks());
+        for _ in 0..self.rows.depth {
+            for level in [asks.next(), bids.next()] {
+                match level {
+                    Some((price, qty)) => write!(self.out, ",{},{}", book.price(price), book.qty(qty))?,
+                    None => write!(self.out, ",,")?,
+                }
+            }
+        }
+        Ok(writeln!(self.out)?)
+    }
+}
