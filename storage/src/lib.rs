@@ -13,6 +13,7 @@
 //! | [`reader`] | partitions on any tier through one iterator; any file by its magic bytes |
 //! | [`archive`] | cold files: seekable zstd, its tables and index |
 //! | [`tier`] | what moves from warm to cold, and how |
+//! | [`verify`](mod@verify), [`inspect`](mod@inspect) | is it intact, and what is it |
 //! | [`meta`] | `meta.json` beside a day's partitions |
 //!
 //! Everything is generic over [`chronicle_platform::Platform`]: the same code runs on Linux and on the simulator that
@@ -23,6 +24,7 @@
 pub mod archive;
 pub mod error;
 mod growing;
+pub mod inspect;
 pub mod meta;
 pub mod partition;
 pub mod queue;
@@ -32,5 +34,6 @@ pub mod recorder;
 pub mod root;
 pub mod tier;
 mod time;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

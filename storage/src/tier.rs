@@ -16,6 +16,8 @@
 //! At every point of this one complete copy of each file has its final name: until the last but one line the warm one,
 //! from the second on the cold one too, and readers ask warm first.
 //!
+//! A cold file whose index is missing gets one anew, from what it says itself.
+//!
 //! **What moves.** The directory of a (venue, symbol, date) moves when *every* `.q` in it is sealed and `meta.json` says
 //! so too: the refinery writes it last, and a day that is split over two tiers for longer than a move would be one
 //! that nobody can describe. Recorded raw segments (`raw/v1`) move one by one, they are sealed when they are published.
@@ -67,6 +69,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Files that could not be moved and stay where they are.
     pub failed: Vec<Failed>,
+    /// Indexes that were missing beside their cold files and were made anew.
+    pub reindexed: Vec<PathBuf>,
 }
 
 impl Report {
@@ -176,10 +180,11 @@ pub fn run_once_watched<P: Platform>(
         if let Err(error) = run.finish(day) {
             run.failed(&day.warm, &error);
             if is_sync(&error) {
-                break;
+                return Ok(run.report);
             }
         }
     }
+    run.reindex()?;
     Ok(run.report)
 }
 
@@ -322,6 +327,42 @@ impl<P: Platform> Run<'_, P> {
             }
         }
         Ok(Ok(day))
+    }
+
+    /// Makes indexes anew that somebody lost: cold files say all that is in them.
+    fn reindex(&mut self) -> Result<()> {
+        let mut days = Vec::new();
+        let partitions = self.root.partitions(Tier::Cold);
+        for venue in self.dirs::<Name>(&partitions)? {
+            for symbol in self.dirs::<Name>(&partitions.join(&venue))? {
+                for date in self.dirs::<Date>(&partitions.join(&venue).join(&symbol))? {
+                    days.push(self.root.day(Tier::Cold, &venue, &symbol, date));
+                }
+            }
+        }
+        for venue in self.dirs::<Name>(&self.root.cold.join("raw").join("v1"))? {
+            let raw = self.root.raw(Tier::Cold, &venue);
+            days.extend(self.dirs::<Date>(&raw)?.into_iter().map(|date| raw.join(date.to_string())));
+        }
+        for day in days {
+            let entries = self.list(&day)?;
+            let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+            for entry in entries.iter().filter(|entry| entry.name.ends_with(".q.zst")) {
+                if has(&format!("{}.idx", entry.name)) {
+                    continue;
+                }
+                let path = day.join(&entry.name);
+                let index = index_path(&path);
+                let made = ColdFile::open_without_index(self.platform, &path)
+                    .and_then(|cold| meta::publish(self.platform, &index, &cold.tables().index_bytes()));
+                match made {
+                    Ok(()) => self.report.reindexed.push(index),
+                    Err(error) if is_sync(&error) => return Err(error),
+                    Err(error) => self.failed(&path, &error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Moves a day, or what an earlier run left of it.

@@ -237,7 +237,7 @@ impl<P: Platform> ColdFile<P> {
         self.check_crc(i, out)
     }
 
-    fn check_crc(&self, i: usize, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn check_crc(&self, i: usize, bytes: &[u8]) -> Result<()> {
         let (stored, computed) = (self.tables.blocks[i].crc, crc32fast::hash(bytes));
         if stored == computed {
             return Ok(());
