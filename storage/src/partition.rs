@@ -439,7 +439,8 @@ impl<P: Platform> PartitionFile<P> {
         let Some(found) = self.find()? else { return Ok(false) };
         let time = found.header.time_ns.get();
         self.times = self.times.map(|(min, max)| (min.min(time), max.max(time)));
-        self.next_seq += 1;
+        // No writer gets to the last number; a file that claims to may not stop the reader's program.
+        self.next_seq = self.next_seq.wrapping_add(1);
         let at = self.offset;
         self.offset += found.len as u64;
         self.current = Some((found, at));
@@ -509,7 +510,7 @@ impl<P: Platform> PartitionFile<P> {
             Next::End => {}
             _ => return Err(self.fault(self.offset, Fault::End { expected: seal.end, found: self.len })),
         }
-        let count = self.next_seq - self.first_seq;
+        let count = self.next_seq.wrapping_sub(self.first_seq);
         if count != seal.count {
             return Err(self.fault(SEAL_AT as u64, Fault::Field { name: "seal.count", found: seal.count }));
         }

@@ -261,7 +261,7 @@ impl<P: Platform> RawReader<P> {
             self.looked_again = false;
             // Within one queue the next one is known; a queue that is begun is begun with what it has.
             let expected = match self.cursor {
-                Some(cursor) if cursor.made() == made => cursor.seq + 1,
+                Some(cursor) if cursor.made() == made => cursor.seq.saturating_add(1),
                 _ => seq,
             };
             if seq < expected {
@@ -356,7 +356,7 @@ impl<P: Platform> RawReader<P> {
         let path = self.root.raw_queue(&self.venue);
         let Some(made) = queue_made(&self.platform, &path)? else { return Ok(false) };
         let start = match &self.cursor {
-            Some(cursor) if cursor.made() == made => Start::Seq(cursor.seq + 1),
+            Some(cursor) if cursor.made() == made => Start::Seq(cursor.seq.saturating_add(1)),
             // An older queue under a newer name: somebody set the clock back, or put it there.
             Some(cursor) if cursor.made() > made => return Ok(false),
             _ => Start::Earliest,
@@ -394,7 +394,7 @@ impl<P: Platform> RawReader<P> {
     fn file_among(&mut self, files: &[RawFile], hot: Option<Made>) -> Result<bool> {
         if let Some(cursor) = self.cursor {
             let own: Vec<_> = files.iter().filter(|file| file.name.queue_id == cursor.queue_id).collect();
-            let next = cursor.seq + 1;
+            let next = cursor.seq.saturating_add(1);
             let behind = own.partition_point(|file| file.name.first_seq <= next);
             if let Some(file) = behind.checked_sub(1).map(|i| own[i])
                 && self.done != Some(file.name)

@@ -3,7 +3,7 @@
 
 use chronicle_core::{
     Append, Checksum, Spec, frame,
-    layout::{FRAME_HEADER_LEN, HEADER_LEN},
+    layout::{FRAME_HEADER_LEN, HEADER_LEN, SEQ_END},
 };
 use chronicle_platform::{File, Open, Platform, sim::Sim};
 use chronicle_storage::{
@@ -219,4 +219,26 @@ fn random_bytes_never_panic() {
             assert_eq!(error.kind(), ErrorKind::Damage, "round {round}: {error}");
         }
     }
+}
+
+/// Valid checksums around absurd numbers: arithmetic must not be what stops the program.
+#[test]
+fn the_largest_seq_does_not_overflow() {
+    let spec = Spec { salt: 5, ..Spec::default() };
+    let mut bytes = spec.to_bytes().to_vec();
+    bytes[80..92].copy_from_slice(&chronicle_core::Begin { first_seq: SEQ_END - 1 }.to_bytes(5));
+    for seq in [SEQ_END - 1, SEQ_END] {
+        let header = frame::header(Append::default(), seq, &[], 5, Checksum::Frame).unwrap();
+        bytes.extend_from_slice(header.as_bytes());
+    }
+    let end = bytes.len() as u64;
+    bytes.extend_from_slice(frame::end(SEQ_END + 1, 5, Checksum::Frame).as_bytes());
+    let seal = chronicle_core::Seal { count: 2, end, min_time: 0, max_time: 0 };
+    bytes[92..128].copy_from_slice(&seal.to_bytes(5));
+    let sim = Sim::new(1);
+    sim.create_dirs(Path::new("/d")).unwrap();
+    sim.open(Path::new(PATH), Open::Create).unwrap().write_at(&bytes, 0).unwrap();
+    let mut file = FrameFile::open(&sim, Path::new(PATH)).unwrap();
+    while let Ok(Some(_)) = file.next() {}
+    let _ = (file.seek_seq(0), file.seek_seq(u64::MAX), file.seek_time(u64::MAX), file.seek_snapshot(u64::MAX));
 }

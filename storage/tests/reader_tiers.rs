@@ -348,7 +348,7 @@ fn listings_are_the_union_of_tiers_and_know_only_our_names() {
 
     let archive = ArchiveReader::open(&sim, &root).unwrap();
     assert_eq!(archive.venues().unwrap(), [id().venue, venue.clone()]);
-    assert_eq!(archive.symbols(&venue).unwrap(), [other.symbol.clone()]);
+    assert_eq!(archive.symbols(&venue).unwrap(), std::slice::from_ref(&other.symbol));
     assert_eq!(archive.dates(&venue, &other.symbol).unwrap(), [date]);
     assert_eq!(archive.streams(&venue, &other.symbol, date).unwrap(), [Stream::Late]);
     assert_eq!(archive.streams(&id().venue, &id().symbol, id().date).unwrap(), [Stream::Book]);
