@@ -12,7 +12,7 @@
 use super::{
     Progress, SealedFile,
     block::{Block, Tables},
-    layout::{MAX_BLOCK_LEN, SeekFooter, TablesHeader},
+    layout::{BLOCK_SIZE, MAX_BLOCK_LEN, SeekFooter, TablesHeader},
     ordered,
     parse::{self, Flaw, parse_tables},
 };
@@ -73,7 +73,25 @@ impl<T> Default for Pool<T> {
     }
 }
 
-impl<T: Default> Pool<T> {
+/// What a pool holds.
+trait Kept: Default {
+    /// Bytes that it takes.
+    fn room(&self) -> usize;
+}
+
+impl Kept for Vec<u8> {
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Kept for Decoder {
+    fn room(&self) -> usize {
+        self.compressed.capacity()
+    }
+}
+
+impl<T: Kept> Pool<T> {
     fn lend(&self) -> Lent<'_, T> {
         // Nothing is half done in here: a panic elsewhere leaves a list that is as good as before.
         let thing = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -81,14 +99,17 @@ impl<T: Default> Pool<T> {
     }
 }
 
-/// Goes back to its pool.
-struct Lent<'a, T: Default> {
+/// Goes back to its pool, unless one large frame blew it up: that must not stay for the file's life.
+struct Lent<'a, T: Kept> {
     thing: T,
     pool: &'a Pool<T>,
 }
 
-impl<T: Default> Drop for Lent<'_, T> {
+impl<T: Kept> Drop for Lent<'_, T> {
     fn drop(&mut self) {
+        if self.thing.room() > 2 * BLOCK_SIZE as usize {
+            return;
+        }
         self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(mem::take(&mut self.thing));
     }
 }
