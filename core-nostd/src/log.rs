@@ -105,6 +105,32 @@ impl<R: RegionMut> Appender<R> {
         Ok(Self::resume(region, &start))
     }
 
+    /// Begins to write into a region that [`crate::prepare`] made a segment, as successor of one whose next seq is
+    /// `first_seq`: stores the begin field and goes on at the first slot.
+    ///
+    /// `header` is what [`crate::header`](fn@crate::header) said when the region was prepared; it is not read again, so
+    /// that a roll touches two cache lines of the new segment and no more.
+    ///
+    /// # Panics
+    ///
+    /// If the region is shorter than the segment: it is another region's header.
+    pub fn begin(region: R, header: Header, first_seq: u64) -> Self {
+        let (needed, len) = (header.segment_len as usize, region.len());
+        assert!(len >= needed, "bug: a header of a segment of {needed} bytes used on a region of {len}");
+        segment::store_begin(&region, header.salt, crate::Begin { first_seq });
+        Appender {
+            region,
+            header,
+            tail: HEADER_LEN,
+            limit: needed - FRAME_HEADER_LEN,
+            first_seq,
+            next_seq: first_seq,
+            min_time: u64::MAX,
+            max_time: 0,
+            ended: false,
+        }
+    }
+
     /// Goes on where a reader of the same region found the end: after a restart, walk a [`Reader`] to the last frame
     /// that is accepted and pass its [`Reader::mark`].
     ///

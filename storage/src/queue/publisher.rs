@@ -18,7 +18,11 @@ use super::{
     upkeep::{Ended, Flags, Soon, Upkeep},
 };
 use crate::{Error, Result};
-use chronicle_core::{Append, AppendError, Appended, Appender, Begin, Claim, RegionMut, Seal, store_begin, wake};
+use chronicle_core::{
+    Append, AppendError, Appended, Appender, Claim, RegionMut,
+    layout::{HEADER_LEN, SegmentHeader},
+    wake,
+};
 use chronicle_platform::{Medium, Platform};
 use std::{
     path::Path,
@@ -67,24 +71,28 @@ pub struct Counters {
 /// Made by [`super::Queue::publisher`].
 #[derive(Debug)]
 pub struct Publisher<P: Platform> {
+    /// Declared first: it has ended before what it works with goes.
+    helper: Option<Helper>,
     log: Appender<Arc<P::MapMut>>,
     segment: Arc<Segment<P>>,
     /// Tail from which on an index entry is due.
     index_at: u32,
-    /// Times of frames that an earlier process appended to this segment.
-    earlier: (u64, u64),
     waker: Waker<P>,
+    /// Taken from `prepared` ahead of the roll, its first lines in our cache.
+    next: Option<Arc<Segment<P>>>,
     prepared: Receiver<Arc<Segment<P>>>,
     ended: SyncSender<Ended<P>>,
     flags: Arc<Flags>,
     counters: Counters,
     queue_id: [u8; 16],
     upkeep: Arc<Mutex<Upkeep<P>>>,
-    helper: Option<Helper>,
     platform: P,
     /// Held for life. Declared last: it goes when nothing else of the writer is left.
     _lock: P::File,
 }
+
+/// Where a segment's begin field has its checksum: zero until it begins.
+const BEGIN_CRC_AT: usize = std::mem::offset_of!(SegmentHeader, begin_crc);
 
 #[derive(Debug)]
 struct Waker<P: Platform> {
@@ -154,8 +162,7 @@ impl<P: Platform> Publisher<P> {
     pub(crate) fn open(platform: &P, path: &Path, options: PublisherOptions) -> Result<Self> {
         let names = Names::new(path);
         let opened = recover::open(platform, &names, options)?;
-        let recover::Opened { upkeep, log, segment, earlier, wake_map, mode, prepared, ended, flags, counters, lock } =
-            opened;
+        let recover::Opened { upkeep, log, segment, wake_map, mode, prepared, ended, flags, counters, lock } = opened;
         let (helper, queue_id) = (upkeep.helper(), upkeep.control.queue_id);
         let upkeep = Arc::new(Mutex::new(upkeep));
         let index_at = (log.tail() / segment.index.interval() + 1).saturating_mul(segment.index.interval());
@@ -163,8 +170,8 @@ impl<P: Platform> Publisher<P> {
             log,
             segment,
             index_at,
-            earlier,
             waker: Waker { platform: platform.clone(), map: wake_map, mode },
+            next: None,
             prepared,
             ended,
             flags,
@@ -175,8 +182,10 @@ impl<P: Platform> Publisher<P> {
             platform: platform.clone(),
             _lock: lock,
         };
-        publisher.maintain();
-        if helper {
+        // The helper's first pass may fault in whole segments: an opening does not wait for that.
+        if !helper {
+            publisher.maintain();
+        } else {
             let helper = Helper::start(publisher.upkeep.clone())
                 .map_err(|error| chronicle_platform::Trouble::new("start thread", path, error))?;
             publisher.helper = Some(helper);
@@ -286,21 +295,21 @@ impl<P: Platform> Publisher<P> {
     /// Stores where the next frame will stand, and goes on.
     #[cold]
     fn note(&mut self) {
-        let seal = self.seal();
+        let seal = self.log.seal();
         let times = if seal.count == 0 { (u64::MAX, 0) } else { (seal.min_time, seal.max_time) };
         self.index_at = self.segment.index.note(self.log.tail(), self.log.next_seq(), times);
-    }
-
-    /// What the segment's seal would say now, frames of an earlier process included.
-    fn seal(&self) -> Seal {
-        let mut seal = self.log.seal();
-        // The log knows the times of its own appends only; none of them yet reads as (all ones, 0).
-        let (min, max) = self.earlier;
-        if min <= max {
-            seal.min_time = seal.min_time.min(min);
-            seal.max_time = seal.max_time.max(max);
+        if self.next.is_none() {
+            self.next = self.prepared.try_recv().ok();
         }
-        seal
+        if let Some(next) = &self.next
+            && self.log.left() < 2 * next.index.interval() as usize
+        {
+            // The helper stored these lines, and a whole segment has passed through our cache since: fetch them now, not
+            // at the roll. They hold what is stored.
+            let window = next.map.window_mut();
+            window.store(HEADER_LEN, 0);
+            window.store(BEGIN_CRC_AT, 0);
+        }
     }
 
     /// Ends the current segment and begins the next. Appending does so by itself when a segment is full.
@@ -312,27 +321,16 @@ impl<P: Platform> Publisher<P> {
         if self.flags.poisoned.load(Ordering::Relaxed) {
             return Err(self.refuse());
         }
-        let Ok(next) = self.prepared.try_recv() else { return Err(self.refuse()) };
+        let Some(next) = self.next.take().or_else(|| self.prepared.try_recv().ok()) else { return Err(self.refuse()) };
         let next_seq = self.log.next_seq();
         // ORDERING: begin before End, both Release: whoever Acquires End and looks for the next segment finds its begin.
-        store_begin(&*next.map, next.salt, Begin { first_seq: next_seq });
-        let log = match Appender::attach(next.map.clone()) {
-            Ok(log) => log,
-            Err(damage) => {
-                // Its header was whole when it was handed over: somebody writes into our files. It stays out of the
-                // stream, and a reader that finds it is told so.
-                self.flags.failed(Error::damage(format!("{:020}.q", next.id), damage));
-                return Err(self.refuse());
-            }
-        };
+        let log = Appender::begin(next.map.clone(), next.header, next_seq);
         self.log.end();
-        let seal = self.seal();
+        let seal = self.log.seal();
         self.log = log;
         self.index_at = next.index.interval();
-        self.earlier = (u64::MAX, 0);
-        let next_id = next.id;
         let segment = std::mem::replace(&mut self.segment, next);
-        let ended = self.ended.try_send(Ended { segment, seal, next_seq, next_id });
+        let ended = self.ended.try_send(Ended { segment, seal, next_seq });
         assert!(ended.is_ok(), "bug: more segments ended than were handed out");
         self.counters.rolls += 1;
         self.waker.after_commit();

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{
-    Appender, Begin, Checksum, Damage, Fault, Header, Mark, Reader, Region, RegionMut, Seal, Spec, Step,
+    Appender, Begin, Checksum, Damage, Fault, Header, Mark, Reader, Region, RegionMut, Spec, Step,
     layout::{COMMIT_END, FRAME_ALIGN, HEADER_LEN},
     store_begin, store_seal, wake,
 };
@@ -48,7 +48,6 @@ pub(crate) struct Opened<P: Platform> {
     pub(crate) upkeep: Upkeep<P>,
     pub(crate) log: Appender<Arc<P::MapMut>>,
     pub(crate) segment: Arc<Segment<P>>,
-    pub(crate) earlier: (u64, u64),
     pub(crate) wake_map: P::MapMut,
     pub(crate) mode: wake::Mode,
     pub(crate) prepared: Receiver<Arc<Segment<P>>>,
@@ -113,9 +112,8 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
         flags: flags.clone(),
         alive,
     });
-    let log = Appender::resume(segment.map.clone(), &tail.mark);
-    let earlier = tail.earlier;
-    Ok(Opened { upkeep, log, segment, earlier, wake_map, mode, prepared, ended, flags, counters, lock })
+    let log = Appender::resume(segment.map.clone(), &tail);
+    Ok(Opened { upkeep, log, segment, wake_map, mode, prepared, ended, flags, counters, lock })
 }
 
 /// What can be said of options without looking at the queue.
@@ -177,13 +175,6 @@ fn lock<P: Platform>(platform: &P, names: &Names) -> Result<P::File> {
     Ok(file)
 }
 
-/// Where writing goes on.
-struct Tail {
-    mark: Mark,
-    /// Times of frames before the part that was scanned.
-    earlier: (u64, u64),
-}
-
 const NO_TIMES: (u64, u64) = (u64::MAX, 0);
 
 struct Opening<'a, P: Platform> {
@@ -196,7 +187,7 @@ struct Opening<'a, P: Platform> {
 
 /// A reader at the tail, the times of frames before what it scanned, and the seq behind `End` if that is there.
 type Scanned<P> = (Reader<Arc<<P as Platform>::MapMut>>, (u64, u64), Option<u64>);
-type Segments<P> = (ControlFile<P>, VecDeque<Live<P>>, usize, Tail);
+type Segments<P> = (ControlFile<P>, VecDeque<Live<P>>, usize, Mark);
 
 impl<P: Platform> Opening<'_, P> {
     /// The queue's control file, made where there is none; and whether one of its slots was torn.
@@ -367,11 +358,7 @@ impl<P: Platform> Opening<'_, P> {
     }
 
     fn seal(&self, reader: &Reader<Arc<P::MapMut>>, earlier: (u64, u64)) {
-        let mark = reader.mark();
-        let (min, max) = mark.times().unwrap_or(NO_TIMES);
-        let count = mark.next_seq() - mark.first_seq();
-        let (min_time, max_time) = if count == 0 { (0, 0) } else { (min.min(earlier.0), max.max(earlier.1)) };
-        let seal = Seal { count, end: mark.offset().into(), min_time, max_time };
+        let seal = reader.mark().including(earlier.0, earlier.1).seal().expect("bug: all times were included");
         store_seal(&**reader.region(), reader.header().salt, seal);
     }
 
@@ -412,7 +399,7 @@ impl<P: Platform> Opening<'_, P> {
             heads[newest].begin = Some(begin);
             (reader, earlier, _) = self.scan(&heads[newest], &map)?;
         }
-        let mark = reader.mark();
+        let mark = reader.mark().including(earlier.0, earlier.1);
         drop(reader);
         drop(map);
         // An append in progress had stored its seq behind the open commit word; frames that a recycled segment still
@@ -433,7 +420,7 @@ impl<P: Platform> Opening<'_, P> {
         let last = live.back().map_or(0, |live| live.id);
         control.state.seq_bound = control.state.seq_bound.max(bound);
         control.state.last_segment = control.state.last_segment.max(last);
-        Ok((control, live, current, Tail { mark, earlier }))
+        Ok((control, live, current, mark))
     }
 
     /// Seqs that the segments from `current` on can hold.
@@ -587,7 +574,7 @@ impl<P: Platform> Opening<'_, P> {
             control.state.synced = synced;
         }
         let current = live.len() - 1;
-        Ok((control, live, current, Tail { mark, earlier: NO_TIMES }))
+        Ok((control, live, current, mark))
     }
 
     /// The machine died: pages are of any age.

@@ -2,7 +2,7 @@
 
 use super::{index::IndexWriter, names::Names};
 use crate::{Error, Result};
-use chronicle_core::{Begin, Damage, Fault, Header, Seal, Spec, layout::HEADER_LEN};
+use chronicle_core::{Begin, Damage, Fault, Header, Region, Seal, Spec, layout::HEADER_LEN};
 use chronicle_platform::{File, Medium, Open, Platform};
 use std::{path::Path, sync::Arc};
 
@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc};
 #[derive(Debug)]
 pub(crate) struct Segment<P: Platform> {
     pub(crate) id: u64,
-    pub(crate) salt: u32,
+    pub(crate) header: Header,
     pub(crate) map: Arc<P::MapMut>,
     pub(crate) index: IndexWriter<P>,
 }
@@ -90,7 +90,8 @@ impl<P: Platform> Segment<P> {
             // For speed alone: the space is there.
             _ = platform.prefault_mut(&map);
         }
-        Ok((Segment { id, salt: spec.salt, map, index }, file))
+        let header = chronicle_core::header(map.window()).map_err(|damage| Error::damage(names.segment(id), damage))?;
+        Ok((Segment { id, header, map, index }, file))
     }
 
     /// Makes a segment of a spare one, in pages that are faulted in already.
@@ -118,7 +119,8 @@ impl<P: Platform> Segment<P> {
             _ = platform.prefault_mut(&map);
         }
         file.unlock()?;
-        Ok((Segment { id, salt: spec.salt, map, index }, file))
+        let header = chronicle_core::header(map.window()).map_err(|damage| Error::damage(names.segment(id), damage))?;
+        Ok((Segment { id, header, map, index }, file))
     }
 
     /// Maps a published segment for writing on, with an index of its own.
@@ -137,7 +139,7 @@ impl<P: Platform> Segment<P> {
             )?,
             IndexUse::Keep => IndexWriter::keep(platform, &path, header)?,
         };
-        Ok(Segment { id: header.segment_id, salt: header.salt, map, index: index_writer })
+        Ok(Segment { id: header.segment_id, header: *header, map, index: index_writer })
     }
 }
 

@@ -104,7 +104,6 @@ pub(crate) struct Ended<P: Platform> {
     pub(crate) segment: Arc<Segment<P>>,
     pub(crate) seal: Seal,
     pub(crate) next_seq: u64,
-    pub(crate) next_id: u64,
 }
 
 /// A segment that the queue has.
@@ -307,19 +306,13 @@ impl<P: Platform> Upkeep<P> {
         while let Ok(ended) = self.ended.try_recv() {
             soon = Soon::Busy;
             self.rolls += 1;
-            let Ended { segment, seal, next_seq, next_id } = ended;
+            let Ended { segment, seal, next_seq } = ended;
             let live = &mut self.live[self.current];
             assert_eq!(live.id, segment.id, "bug: segments end in the order in which they were handed out");
             live.ended = true;
-            store_seal(&*segment.map, segment.salt, seal);
+            store_seal(&*segment.map, segment.header.salt, seal);
             drop(segment);
             self.current += 1;
-            // One that the writer refused to begin.
-            while self.live[self.current].id != next_id {
-                if let Some(live) = self.live.remove(self.current) {
-                    self.discard(self.names.segment(live.id));
-                }
-            }
             let live = &mut self.live[self.current];
             live.first_seq = next_seq;
             let synced = Synced { segment: live.id, offset: HEADER_LEN as u32, seq: next_seq };
