@@ -217,9 +217,7 @@ const SEAL: usize = offset_of!(SegmentHeader, seal_count);
 const SEAL_LEN: usize = offset_of!(SegmentHeader, seal_crc) - SEAL;
 
 fn salted(salt: u32, bytes: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new_with_initial(salt);
-    crc.update(bytes);
-    crc.finalize()
+    crate::frame::crc_cold(salt, bytes)
 }
 
 impl Begin {

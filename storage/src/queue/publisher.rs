@@ -75,8 +75,10 @@ pub struct Publisher<P: Platform> {
     helper: Option<Helper>,
     log: Appender<Arc<P::MapMut>>,
     segment: Arc<Segment<P>>,
-    /// Tail from which on an index entry is due.
+    /// Tail from which on `note` has something to do.
     index_at: u32,
+    /// Tail from which on an index entry is due.
+    index_due: u32,
     waker: Waker<P>,
     /// Taken from `prepared` ahead of the roll, its first lines in our cache.
     next: Option<Arc<Segment<P>>>,
@@ -91,6 +93,8 @@ pub struct Publisher<P: Platform> {
     _lock: P::File,
 }
 
+/// Bytes before a segment's end at which the next one's first lines are fetched.
+const WARM_LEFT: usize = 8 << 10;
 /// Where a segment's begin field has its checksum: zero until it begins.
 const BEGIN_CRC_AT: usize = std::mem::offset_of!(SegmentHeader, begin_crc);
 
@@ -165,11 +169,12 @@ impl<P: Platform> Publisher<P> {
         let recover::Opened { upkeep, log, segment, wake_map, mode, prepared, ended, flags, counters, lock } = opened;
         let (helper, queue_id) = (upkeep.helper(), upkeep.control.queue_id);
         let upkeep = Arc::new(Mutex::new(upkeep));
-        let index_at = (log.tail() / segment.index.interval() + 1).saturating_mul(segment.index.interval());
+        let index_due = (log.tail() / segment.index.interval() + 1).saturating_mul(segment.index.interval());
         let mut publisher = Publisher {
             log,
             segment,
-            index_at,
+            index_at: 0,
+            index_due,
             waker: Waker { platform: platform.clone(), map: wake_map, mode },
             next: None,
             prepared,
@@ -292,23 +297,31 @@ impl<P: Platform> Publisher<P> {
         }
     }
 
-    /// Stores where the next frame will stand, and goes on.
+    /// Now and then: an index entry, and what a roll will need.
     #[cold]
     fn note(&mut self) {
-        let seal = self.log.seal();
-        let times = if seal.count == 0 { (u64::MAX, 0) } else { (seal.min_time, seal.max_time) };
-        self.index_at = self.segment.index.note(self.log.tail(), self.log.next_seq(), times);
+        let tail = self.log.tail();
+        if tail >= self.index_due {
+            let seal = self.log.seal();
+            let times = if seal.count == 0 { (u64::MAX, 0) } else { (seal.min_time, seal.max_time) };
+            self.index_due = self.segment.index.note(tail, self.log.next_seq(), times);
+        }
         if self.next.is_none() {
             self.next = self.prepared.try_recv().ok();
         }
-        if let Some(next) = &self.next
-            && self.log.left() < 2 * next.index.interval() as usize
-        {
+        let left = self.log.left();
+        if left > WARM_LEFT {
+            self.index_at = self.index_due.min(tail + (left - WARM_LEFT) as u32);
+            return;
+        }
+        self.index_at = self.index_due;
+        if let Some(next) = &self.next {
             // The helper stored these lines, and a whole segment has passed through our cache since: fetch them now, not
             // at the roll. They hold what is stored.
             let window = next.map.window_mut();
             window.store(HEADER_LEN, 0);
             window.store(BEGIN_CRC_AT, 0);
+            std::hint::black_box((next.header.segment_len, next.index.interval(), Arc::strong_count(&next.map)));
         }
     }
 
@@ -328,7 +341,8 @@ impl<P: Platform> Publisher<P> {
         self.log.end();
         let seal = self.log.seal();
         self.log = log;
-        self.index_at = next.index.interval();
+        self.index_due = next.index.interval();
+        self.index_at = 0;
         let segment = std::mem::replace(&mut self.segment, next);
         let ended = self.ended.try_send(Ended { segment, seal, next_seq });
         assert!(ended.is_ok(), "bug: more segments ended than were handed out");
