@@ -1,1 +1,79 @@
-fn main(){}
+//! The `chronicle` command.
+//!
+//! One file per command; [`run`](crate::run) holds what they share: the root, exit codes, output. A command never
+//! prints half an answer: it collects, then prints a table or, with `--json`, one object.
+//!
+//! Exit codes: 0 done; 1 it found a problem (damage, a gap where a book was asked for, a check that failed);
+//! 2 called wrongly (arguments, a root that does not exist, a name that is not there).
+#![forbid(unsafe_code)]
+
+mod book;
+mod cat;
+mod demo;
+mod export;
+mod import;
+mod ingest;
+mod inspect;
+mod refine;
+mod run;
+mod tier;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Messages at memory speed, events that survive a crash, a market-data archive.
+#[derive(Parser)]
+#[command(
+    name = "chronicle",
+    version,
+    about,
+    after_help = "\
+Start here:
+  chronicle demo
+Your own recording, step by step:
+  chronicle import --venue binance-spot --root market btcusdt_20240808.gz
+  chronicle refine --root market --seal
+  chronicle book   --root market --venue binance-spot --symbol btcusdt --at latest --depth 5
+  chronicle tier run --once --root market --now 2024-08-12T00:00:00Z
+  chronicle verify market
+
+Times are RFC 3339 in UTC. Exit code: 0 done, 1 a problem was found, 2 called wrongly."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Import(import::Args),
+    Refine(refine::Args),
+    #[command(subcommand)]
+    Tier(tier::Command),
+    Book(book::Args),
+    Export(export::Args),
+    Cat(cat::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    /// The demo's own processes.
+    #[command(subcommand, hide = true)]
+    DemoPart(demo::Part),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Refine(args) => refine::run(args),
+        Command::Tier(command) => tier::run(command),
+        Command::Book(args) => book::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Cat(args) => cat::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::DemoPart(part) => demo::part(part),
+    };
+    run::exit(outcome)
+}

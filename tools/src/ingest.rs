@@ -1,0 +1,190 @@
+//! Recorded files into a venue's raw queue; what `import` and the demo's feed share.
+//!
+//! The raw queue requires the reader `recorder`. Whoever writes runs the recorder too when nobody else does, so that
+//! ended segments are kept as files and their memory is used again.
+
+use crate::run::{Failure, chain};
+use chronicle::{
+    Append, System,
+    feed::{Parsed, Recording, Report, Venue},
+    platform::Platform,
+    protocol::{Head, Source, type_id},
+    storage::{
+        queue::{Profile, Publisher, PublisherOptions, Queue, Refused},
+        recorder,
+        root::{Name, Root},
+    },
+};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+    time::Duration,
+};
+
+/// A file to be imported: on disk, or standard input, put aside because it is read more than once.
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) len: u64,
+    file: File,
+}
+
+impl Input {
+    /// `-` is standard input.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let (name, mut file) = if path == Path::new("-") {
+            let mut aside = tempfile::tempfile()?;
+            io::copy(&mut io::stdin().lock(), &mut aside)?;
+            aside.flush()?;
+            ("-".to_owned(), aside)
+        } else {
+            let file = File::open(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+            if file.metadata()?.is_dir() {
+                return Err(Failure::Usage(format!("{}: is a directory, not a recording", path.display())));
+            }
+            (crate::run::name_of(path), file)
+        };
+        let len = file.seek(SeekFrom::End(0))?;
+        Ok(Input { name, len, file })
+    }
+
+    /// From the start, buffered.
+    pub(crate) fn reader(&mut self) -> Result<impl Read + '_, Failure> {
+        self.file.seek(SeekFrom::Start(0))?;
+        Ok(io::BufReader::with_capacity(1 << 16, &mut self.file))
+    }
+
+    pub(crate) fn sha256(&mut self) -> Result<[u8; 32], Failure> {
+        let mut reader = self.reader()?;
+        let mut digest = Sha256::new();
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            match reader.read(&mut chunk)? {
+                0 => return Ok(digest.finalize().into()),
+                n => digest.update(&chunk[..n]),
+            }
+        }
+    }
+}
+
+/// The writing end of a venue's raw stream.
+pub(crate) struct RawStream<'a> {
+    system: &'a System,
+    root: &'a Root,
+    venue: Name,
+    publisher: Publisher<System>,
+    buffer: Vec<u8>,
+    appended: u64,
+}
+
+impl<'a> RawStream<'a> {
+    pub(crate) fn open(system: &'a System, root: &'a Root, venue: Venue) -> Result<Self, Failure> {
+        Self::open_with(system, root, venue, PublisherOptions::new(Profile::Raw))
+    }
+
+    pub(crate) fn open_with(
+        system: &'a System,
+        root: &'a Root,
+        venue: Venue,
+        options: PublisherOptions,
+    ) -> Result<Self, Failure> {
+        let venue = Name::new(venue.name())?;
+        let path = root.raw_queue(&venue);
+        system.create_dirs(path.parent().unwrap_or(&path))?;
+        let options = PublisherOptions { required: vec![recorder::RECORDER.to_owned()], ..options };
+        let publisher = Queue::publisher(system, &path, options)?;
+        Ok(RawStream { system, root, venue, publisher, buffer: Vec::new(), appended: 0 })
+    }
+
+    /// Says which file the records that follow come from.
+    pub(crate) fn source(&mut self, input: &mut Input, ingest_ns: u64) -> Result<(), Failure> {
+        let sha256 = input.sha256()?;
+        let source = Source { head: Head { ingest_ns, ..Head::default() }, name: &input.name, sha256: Some(sha256) };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(source.encoded_len(), 0);
+        let len = source.encode(&mut buffer)?;
+        let append = Append { time_ns: ingest_ns, type_id: type_id::SOURCE, flags: 0 };
+        let outcome = self.append(append, &buffer[..len]);
+        self.buffer = buffer;
+        outcome.map(drop)
+    }
+
+    pub(crate) fn record(&mut self, parsed: Parsed<'_>) -> Result<u64, Failure> {
+        let append = Append { time_ns: parsed.ingest_ns, type_id: parsed.type_id, flags: 0 };
+        self.append(append, parsed.payload)
+    }
+
+    fn append(&mut self, append: Append, payload: &[u8]) -> Result<u64, Failure> {
+        loop {
+            match self.publisher.append_wait(append, payload, Duration::from_millis(200)) {
+                Ok(seq) => {
+                    self.appended += 1;
+                    return Ok(seq);
+                }
+                // Every segment is in use until the recorder has kept it.
+                Err(Refused::QueueFull { .. } | Refused::NotReady) => self.record_ended()?,
+                Err(refused) => {
+                    let why = self.publisher.last_trouble().map_or_else(String::new, |t| format!(": {}", chain(&t)));
+                    return Err(Failure::Problem(format!("{refused}{why}")));
+                }
+            }
+        }
+    }
+
+    /// Frames appended so far.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Runs the recorder unless somebody else does.
+    pub(crate) fn record_ended(&self) -> Result<(), Failure> {
+        match recorder::run(self.system, self.root, &self.venue) {
+            Ok(_) | Err(chronicle::storage::Error::Locked { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the current segment, so that everything is on its way to the raw archive, and lets go of the queue.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        let mut tries = 0;
+        loop {
+            match self.publisher.roll() {
+                Ok(()) => break,
+                Err(Refused::NotReady | Refused::QueueFull { .. }) if tries < 500 => {
+                    tries += 1;
+                    self.record_ended()?;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+        self.publisher.sync()?;
+        self.record_ended()?;
+        self.publisher.close()?;
+        Ok(())
+    }
+}
+
+/// Reads a recording into a raw stream; `each` is called after every record with its seq.
+pub(crate) fn play(
+    stream: &mut RawStream<'_>,
+    venue: Venue,
+    input: &mut Input,
+    bar: &ProgressBar,
+    mut each: impl FnMut(u64, &Parsed<'_>),
+) -> Result<Report, Failure> {
+    let name = input.name.clone();
+    // The source is told with the first record's time: the raw stream has no clock of its own.
+    let first = Recording::open(venue, name.clone(), input.reader()?).advance()?.map(|parsed| parsed.ingest_ns);
+    if let Some(first_ns) = first {
+        stream.source(input, first_ns)?;
+    }
+    let mut recording = Recording::open(venue, name, bar.wrap_read(input.reader()?));
+    while let Some(parsed) = recording.advance()? {
+        let seq = stream.record(parsed)?;
+        each(seq, &parsed);
+    }
+    Ok(recording.into_report())
+}
