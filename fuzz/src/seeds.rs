@@ -1,0 +1,139 @@
+//! Writes the seed corpora anew, from the encoders that ship: `cargo run --bin seeds`, in this folder.
+//!
+//! Few and small: a fuzzer needs an example of each shape, not data. Each file's first byte is the target's choice.
+
+use chronicle_core::{Append, Appender, Checksum, HeapRegion, Region, Spec, format, store_seal};
+use chronicle_feed::{Venue, import};
+use chronicle_platform::{File, Open, Platform, sim::Sim};
+use chronicle_storage::{
+    archive,
+    partition::PartitionWriter,
+    root::{Date, Name, PartitionId, Stream},
+};
+use std::{fs, path::Path};
+
+fn put(target: &str, name: &str, choice: u8, bytes: &[u8]) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&dir).expect("the corpus' folder");
+    let mut all = vec![choice];
+    all.extend_from_slice(bytes);
+    fs::write(dir.join(name), all).expect("a seed");
+}
+
+fn segment(checksum: Checksum, sealed: bool) -> Vec<u8> {
+    let region = HeapRegion::new(512);
+    let spec = Spec { salt: 0x1234_5678, segment_id: 1, segment_len: 512, checksum, ..Spec::default() };
+    format(&region, &spec).expect("512 bytes are a segment");
+    let mut log = Appender::attach(&region).expect("just formatted");
+    for (len, time_ns) in [(0, 5), (7, 3), (33, 9)] {
+        log.append(Append { time_ns, type_id: 1, flags: 0 }, &vec![0x5a; len]).expect("room");
+    }
+    if sealed {
+        log.end();
+        store_seal(&region, spec.salt, log.seal());
+    }
+    let mut bytes = vec![0; region.len()];
+    region.window().copy_out(0, &mut bytes);
+    bytes
+}
+
+const LINES: [(Venue, &str); 5] = [
+    (
+        Venue::BinanceSpot,
+        r#"1723161254087891268 {"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}"#,
+    ),
+    (
+        Venue::BinanceSpot,
+        r#"1723161253937085768 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,"b":[["61737.63000000","0.00000000"]],"a":[["61837.64000000","1.5"]]}}"#,
+    ),
+    (
+        Venue::BinanceUsdm,
+        r#"1723161255088176367 {"stream":"btcusdt@trade","data":{"e":"trade","E":1723161256322,"T":1723161256322,"s":"BTCUSDT","t":5266583935,"p":"61800.30","q":"0.006","X":"MARKET","m":false}}"#,
+    ),
+    (
+        Venue::BinanceUsdm,
+        r#"1723161255319702566 {"lastUpdateId":5123107852948,"E":1723161256573,"T":1723161256569,"bids":[["61800.20","2.909"]],"asks":[["61800.30","1.2"],["61800.40","0.5"]]}"#,
+    ),
+    (Venue::BinanceCoinm, "1723161256207640365 {\"a\":[1,2.5e3,\"\\u00e4\"],\"b\":null}\n17 not json\n"),
+];
+
+fn main() {
+    let both = [(Checksum::Frame, "crc"), (Checksum::CommitWord, "commit")];
+    for (checksum, name) in both {
+        for sealed in [false, true] {
+            let bytes = segment(checksum, sealed);
+            let name = format!("{name}-{}", if sealed { "sealed" } else { "open" });
+            put("core_segment", &name, 0, &bytes);
+            put("core_segment", &format!("{name}-put-right"), 2, &bytes);
+            put("core_header", &name, 3, &bytes[..128]);
+        }
+    }
+
+    for (i, (venue, line)) in LINES.iter().enumerate() {
+        let choice = Venue::ALL.iter().position(|known| known == venue).expect("a venue") as u8;
+        put("feed_import", &format!("line-{i}"), choice, line.as_bytes());
+        let mut n = 0;
+        let _ = import(*venue, "seed", line.as_bytes(), |parsed| {
+            n += 1;
+            put("protocol_record", &format!("record-{i}-{n}"), parsed.type_id as u8, parsed.payload);
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+
+    // A partition of some snapshots and deltas, growing and sealed, and what an archive makes of it.
+    let sim = Sim::new(3);
+    let name = |text: &str| Name::new(text).expect("a name");
+    let id = PartitionId {
+        venue: name("v"),
+        symbol: name("s"),
+        date: "2024-08-08".parse::<Date>().expect("a date"),
+        stream: Stream::Book,
+    };
+    let path = Path::new("/warm/book.q");
+    for dir in ["/warm", "/cold"] {
+        sim.create_dirs(Path::new(dir)).expect("a directory");
+    }
+    let read = |path: &Path| {
+        let file = sim.open(path, Open::Read).expect("a file");
+        let mut bytes = vec![0; file.len().expect("a length") as usize];
+        file.read_at(&mut bytes, 0).expect("bytes");
+        bytes
+    };
+    let mut partition = PartitionWriter::create(&sim, path, &id).expect("an empty disk");
+    for n in 0..6u64 {
+        let append = Append { time_ns: 100 + n, type_id: if n % 3 == 0 { 2 } else { 1 }, flags: 0 };
+        partition.append(append, &[0x33; 40][..10 + n as usize]).expect("room");
+    }
+    partition.flush().expect("room");
+    put("storage_partition", "growing", 0, &read(path));
+    partition.seal().expect("room");
+    put("storage_partition", "sealed", 0, &read(path));
+    put("storage_partition", "put-right", 3, &read(path));
+    archive::compress(&sim, path, Path::new("/cold"), archive::Options::default(), &mut |_, _| {}).expect("room");
+    put("storage_cold", "whole", 0, &read(Path::new("/cold/book.q.zst")));
+    put("storage_cold", "put-right", 1, &read(Path::new("/cold/book.q.zst")));
+    let index = read(Path::new("/cold/book.q.zst.idx"));
+    // This target has no choice: its first byte is the file's.
+    put("storage_index", "whole", index[0], &index[1..]);
+
+    // Patches: file, offset, kind, value.
+    let patch = |file: u8, offset: u16, kind: u8, value: u32| {
+        let mut bytes = vec![file];
+        bytes.extend_from_slice(&offset.to_le_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&value.to_le_bytes());
+        bytes
+    };
+    for (name, choice, patches) in [
+        ("closed", 0, vec![]),
+        ("killed", 2, vec![]),
+        ("lost-power", 4, vec![]),
+        ("control", 1, vec![patch(0, 1032, 2, 7), patch(0, 2112, 2, 9)]),
+        ("cursor", 1, vec![patch(2, 540, 2, 128), patch(2, 552, 2, 3)]),
+        ("index", 3, vec![patch(3, 64, 2, 4), patch(4, 88, 2, 0xffff_ff80)]),
+        ("segment", 3, vec![patch(6, 128, 2, 0x8000_0000), patch(7, 68, 2, 512)]),
+        ("cut", 2, vec![patch(6, 500, 0, 0), patch(0, 0, 0, 0)]),
+    ] {
+        put("storage_queue", name, choice, &patches.concat());
+    }
+}
