@@ -143,7 +143,9 @@ impl Day {
         self.partitions.values().any(|p| p.exists)
     }
 
+    /// The numbers of a partition, to be changed.
     pub(super) fn counts(&mut self, stream: Stream) -> &mut Counts {
+        self.changed = true;
         &mut self.partitions.entry(stream).or_default().counts
     }
 

@@ -592,7 +592,8 @@ impl Symbol {
     /// Writes the book of every minute that begins up to `time` and has none yet. Whole days that are passed over have
     /// no partition, and so no minutes.
     fn cross_minutes<S: Sink>(&mut self, cx: &mut Context<'_, S>, time: u64, date: Date) -> Result<(), S::Error> {
-        while self.next_minute <= time {
+        // `u64::MAX` is no minute: it stands for those after the last.
+        while self.next_minute <= time && self.next_minute < u64::MAX {
             let minute = self.next_minute;
             let of = Date::of_ns(minute);
             let open = !self.is_sealed(of) && self.days.get(&of).is_some_and(|day| day.has(Stream::Book));
@@ -658,7 +659,9 @@ impl Symbol {
         let time_ns = gap.time_ns.clamp(date.start_ns(), date.end_ns() - 1);
         let append = Append { time_ns, type_id: type_id::GAP, flags: 0 };
         cx.sink.append(Place { symbol: cx.symbol, date, stream: Stream::Book }, append, &cx.scratch.bytes)?;
-        self.day(cx, date).gaps.push(gap);
+        let day = self.day(cx, date);
+        day.gaps.push(gap);
+        day.changed = true;
         Ok(())
     }
 

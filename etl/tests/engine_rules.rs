@@ -1,0 +1,426 @@
+//! The refinery's rules, one story each, with frames made by hand: what waits, what is late, what a day opens with, what
+//! a gap is called, and what a hostile stream cannot do.
+
+#[path = "support/mod.rs"]
+mod support;
+#[path = "support/synthetic.rs"]
+mod support_synthetic;
+
+use chronicle_etl::refinery::{LatePolicy, NOT_APPLIED, RawFrame, Refinery, WAITING_MAX};
+use chronicle_etl::report::{PartitionReport, Report};
+use chronicle_protocol::{GapCause, Record, SnapshotSource, type_id};
+use chronicle_storage::root::Stream;
+use support::{Clean, Memory, Raw, refined, refinery};
+use support_synthetic::{
+    DAY, HOUR, MINUTE, SECOND, day, delta, feed_gap, opaque, quote, snapshot, source, stormy, trade,
+};
+
+const SPOT: &str = "binance-spot";
+
+fn row(report: &Report, symbol: &str, date: &str, stream: Stream) -> PartitionReport {
+    let found = report
+        .partitions
+        .iter()
+        .find(|r| (r.symbol.as_str(), r.date.to_string().as_str(), r.stream) == (symbol, date, stream));
+    found.unwrap_or_else(|| panic!("no row {symbol} {date} {stream}: {report:#?}")).clone()
+}
+
+/// A word for each frame of a book: `v`enue's or `m`inute's or `o`pening snapshot, `d`elta, `g`ap, `c`arried gap; in
+/// capitals if it takes part.
+fn story(frames: &[Clean]) -> String {
+    frames
+        .iter()
+        .map(|frame| {
+            let letter = match frame.record() {
+                Record::BookSnapshot(s) if s.source == SnapshotSource::Venue => 'v',
+                Record::BookSnapshot(s) if s.opens_partition => 'o',
+                Record::BookSnapshot(_) => 'm',
+                Record::BookDelta(_) => 'd',
+                Record::Gap(g) if g.carried => 'c',
+                Record::Gap(_) => 'g',
+                other => panic!("{other:?} in a book"),
+            };
+            if frame.flags & NOT_APPLIED == 0 { letter.to_ascii_uppercase() } else { letter }
+        })
+        .collect()
+}
+
+fn book<'m>(memory: &'m Memory, date: &str) -> &'m [Clean] {
+    memory.get(0, date, Stream::Book)
+}
+
+/// Deltas `first..` of one id each, a second apart from `from`, received when they were sent.
+fn deltas(symbol: &str, first: u64, count: u64, from: u64) -> Vec<Raw> {
+    (0..count).map(|i| delta(symbol, first + i, first + i, from + i * SECOND, from + i * SECOND)).collect()
+}
+
+#[test]
+fn minutes_are_written_before_their_first_event() {
+    let start = day(0) + 10 * HOUR;
+    let mut frames = deltas("B", 1, 2, start + 58 * SECOND);
+    frames.insert(1, snapshot("B", 0, start));
+    // Exactly on the minute, and then nothing for three.
+    frames.push(delta("B", 3, 3, start + MINUTE, start + MINUTE));
+    frames.push(delta("B", 4, 4, start + 4 * MINUTE + 1, start + 4 * MINUTE));
+    let (_, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDDMDMMMD");
+    let minutes: Vec<_> = book(&memory, "2024-08-08")
+        .iter()
+        .filter_map(|frame| match frame.record() {
+            Record::BookSnapshot(s) if s.source == SnapshotSource::Refinery => {
+                Some(((frame.time_ns - start) / MINUTE, s.last_id, (s.last_event_ns - start) / SECOND))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(minutes, [(1, 2, 59), (2, 3, 60), (3, 3, 60), (4, 3, 60)]);
+}
+
+#[test]
+fn days_open_with_their_book_and_days_without_events_are_not_made() {
+    let start = day(1) - 90 * SECOND;
+    let mut frames = vec![snapshot("B", 0, start)];
+    frames.extend(deltas("B", 1, 2, start));
+    frames.push(delta("B", 3, 3, day(1) + 61 * SECOND, day(1) + 61 * SECOND));
+    let gone = day(3) + 30 * SECOND;
+    frames.push(delta("B", 4, 4, gone, gone));
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDDM");
+    // Opening, 00:01, the event; then the rest of that day's minutes, for which there was no event.
+    assert_eq!(story(book(&memory, "2024-08-09")), format!("OMD{}", "M".repeat(1440 - 2)));
+    assert_eq!(story(book(&memory, "2024-08-11")), "OD");
+    assert_eq!(refinery.symbols()[0].days().len(), 3);
+    assert_eq!(memory.sealed.len(), 2, "the last event came an hour and more after the first two days");
+}
+
+#[test]
+fn a_gap_over_midnight_stands_in_both_days_and_counts_once() {
+    let start = day(1) - 10 * SECOND;
+    let mut frames = vec![snapshot("B", 0, start)];
+    frames.extend(deltas("B", 1, 3, start));
+    // 4 and 5 are lost, 6 comes on the next day; another break; then a snapshot.
+    frames.push(delta("B", 6, 6, day(1) + SECOND, day(1) + SECOND));
+    frames.push(delta("B", 9, 9, day(1) + 2 * SECOND, day(1) + 2 * SECOND));
+    frames.push(delta("B", 10, 10, day(1) + 3 * SECOND, day(1) + 3 * SECOND));
+    frames.push(snapshot("B", 9, day(1) + 4 * SECOND));
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDDDG");
+    assert!(book(&memory, "2024-08-08").iter().all(|f| f.time_ns < day(1)), "a frame of another day");
+    // Carried; what waited until the next break; that break; what the snapshot holds; the snapshot; its delta.
+    assert_eq!(story(book(&memory, "2024-08-09")), "CdGdVD");
+    assert!(refinery.symbols()[0].is_valid());
+    let report = Report::of(&refinery);
+    let (first, second) =
+        (row(&report, "b", "2024-08-08", Stream::Book), row(&report, "b", "2024-08-09", Stream::Book));
+    let ids = |row: &PartitionReport| row.gaps.iter().map(|g| (g.after, g.next)).collect::<Vec<_>>();
+    assert_eq!((ids(&first), ids(&second)), (vec![(3, 6)], vec![(6, 9)]));
+    assert_eq!((second.counts.not_applied, second.counts.applied), (2, 1));
+}
+
+#[test]
+fn a_gap_is_called_by_its_cause() {
+    let start = day(1) - 20 * SECOND;
+    let mut first = vec![snapshot("B", 0, start)];
+    first.extend(deltas("B", 1, 3, start));
+    let after = day(1) + HOUR;
+    let cause = |frames: &[Raw], lost: bool| {
+        let (mut refinery, mut memory) = refined(SPOT, &first);
+        if lost {
+            refinery.raw_lost();
+        }
+        for frame in frames {
+            refinery.frame(frame.frame(), &mut memory).unwrap();
+        }
+        let symbol = &refinery.symbols()[0];
+        let gaps: Vec<_> = symbol.days().values().flat_map(|day| &day.gaps).filter(|gap| !gap.carried).collect();
+        gaps.iter().map(|gap| gap.cause).collect::<Vec<_>>()
+    };
+    let late = delta("B", 4, 4, start + 3 * SECOND, after);
+    let next = delta("B", 5, 5, after, after);
+    let contiguous = delta("B", 4, 4, after, after);
+    assert_eq!(cause(std::slice::from_ref(&next), false), [GapCause::Sequence]);
+    assert_eq!(cause(&[late, next.clone()], false), [GapCause::Late]);
+    assert_eq!(cause(std::slice::from_ref(&next), true), [GapCause::RawLost]);
+    assert_eq!(cause(&[feed_gap("B", after), next], false), [GapCause::RawLost]);
+    // What was lost was nothing that the book needs: its ids say so.
+    assert_eq!(cause(&[contiguous, delta("B", 9, 9, after + 1, after)], true), [GapCause::Sequence]);
+}
+
+#[test]
+fn numbers_that_do_not_fit_the_book_break_it() {
+    use chronicle_protocol::{BookDelta, Head, Level, Scale};
+    let start = day(0) + HOUR;
+    let mut frames = vec![snapshot("B", 0, start)];
+    frames.extend(deltas("B", 1, 1, start));
+    let huge = Record::BookDelta(BookDelta {
+        head: Head { price: Scale::fixed(19), qty: Scale::fixed(0), ..support_synthetic::head(start + 1, start) },
+        first_id: 2,
+        last_id: 2,
+        prev_id: None,
+        bids: &[Level::new(i64::MAX, 1)],
+        asks: &[],
+        symbol: "B",
+    });
+    frames.push(Raw::of(&huge, start));
+    frames.extend(deltas("B", 3, 2, start + SECOND));
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDGd");
+    let gap = refinery.symbols()[0].days().values().next().unwrap().gaps[0];
+    assert_eq!((gap.cause, gap.after, gap.next), (GapCause::BookLost, 1, 2));
+    assert!(!refinery.symbols()[0].is_valid());
+}
+
+#[test]
+fn records_without_a_time_wait_for_one_and_take_the_highest() {
+    let now = day(0) + HOUR;
+    let frames = [
+        quote("B", 1, now),
+        opaque("B", b"{}", 0, now),
+        trade("B", 1, now + 5, now),
+        // Time goes back between streams; the highest one counts.
+        delta("B", 1, 1, now + 3, now),
+        quote("B", 2, now),
+    ];
+    let (mut refinery, mut memory) = (refinery(SPOT), Memory::default());
+    for (i, frame) in frames.iter().enumerate() {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+        if i == 1 {
+            assert_eq!(refinery.symbols()[0].waiting(), 2);
+            assert!(memory.partitions.is_empty());
+        }
+    }
+    let quotes = memory.get(0, "2024-08-08", Stream::Quotes);
+    assert_eq!(quotes.iter().map(|q| q.time_ns).collect::<Vec<_>>(), [now + 5, now + 5]);
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Opaque)[0].time_ns, now + 5);
+
+    // A day and more later: the old time is of a day that is over, so a quote waits for a new one.
+    let later = now + 2 * DAY;
+    refinery.frame(quote("B", 3, later).frame(), &mut memory).unwrap();
+    assert_eq!(refinery.symbols()[0].waiting(), 1);
+    refinery.frame(trade("B", 2, later + 1, later).frame(), &mut memory).unwrap();
+    assert_eq!(memory.get(0, "2024-08-10", Stream::Quotes)[0].time_ns, later + 1);
+}
+
+#[test]
+fn what_waits_is_bounded_and_nothing_of_it_is_lost() {
+    let now = day(0) + HOUR;
+    let (mut refinery, mut memory) = (refinery(SPOT), Memory::default());
+    let many = WAITING_MAX as u64 + 10;
+    for i in 1..=many {
+        refinery.frame(quote("Q", i, now + i).frame(), &mut memory).unwrap();
+        refinery.frame(delta("D", i, i, now + i, now + i).frame(), &mut memory).unwrap();
+    }
+    let report = Report::of(&refinery);
+    assert_eq!((report.overdue, report.waiting), (10, 2 * WAITING_MAX as u64));
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Quotes)[0].time_ns, now + 1, "its receive time");
+    // Deltas without any snapshot are counted as if none came any more, and still are when none did.
+    let counts = row(&report, "d", "2024-08-08", Stream::Book).counts;
+    assert_eq!((counts.events, counts.dropped_before_snapshot), (many, many));
+    refinery.seal(&mut memory).unwrap();
+    assert_eq!(row(&Report::of(&refinery), "d", "2024-08-08", Stream::Book).counts, counts);
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Quotes).len() as u64, many);
+    assert_eq!(memory.get(1, "2024-08-08", Stream::Book).len() as u64, many);
+}
+
+#[test]
+fn a_time_that_cannot_be_is_kept_aside() {
+    let now = day(0) + HOUR;
+    let frames = [
+        trade("B", 1, now, now),
+        trade("B", 2, now + 24 * HOUR, now),
+        trade("B", 3, now + 24 * HOUR + 1, now),
+        quote("B", 1, now),
+    ];
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(memory.get(0, "2024-08-09", Stream::Trades).len(), 1);
+    let aside = memory.get(0, "2024-08-09", Stream::Opaque);
+    assert_eq!((aside.len(), aside[0].type_id, &aside[0].payload), (1, type_id::TRADE, &frames[2].payload));
+    assert_eq!(refinery.symbols()[0].absurd_time(), 1);
+    // It moved no clock.
+    assert_eq!(memory.get(0, "2024-08-09", Stream::Quotes)[0].time_ns, now + 24 * HOUR);
+}
+
+#[test]
+fn late_begins_one_hour_after_the_day_by_receive_time() {
+    let event = day(1) - MINUTE;
+    for (received, late) in [(day(1) + HOUR - 1, false), (day(1) + HOUR, true)] {
+        for policy in [LatePolicy::Reject, LatePolicy::LateStream] {
+            let (mut refinery, mut memory) = (refinery(SPOT), Memory::default());
+            refinery.set_late_policy(policy);
+            for frame in [trade("B", 1, event, event), trade("B", 2, event, received)] {
+                refinery.frame(frame.frame(), &mut memory).unwrap();
+            }
+            // Fixed when the day was opened.
+            refinery.set_late_policy(LatePolicy::Reject);
+            refinery.frame(trade("B", 3, event, day(1) + 2 * HOUR).frame(), &mut memory).unwrap();
+            let counts = row(&Report::of(&refinery), "b", "2024-08-08", Stream::Trades).counts;
+            let expected = if late { (1, 2) } else { (2, 1) };
+            assert_eq!((counts.events, counts.late), expected);
+            let stored = memory.get(0, "2024-08-09", Stream::Late).len() as u64;
+            assert_eq!(stored, if policy == LatePolicy::LateStream { counts.late } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn nothing_is_added_to_a_day_that_was_sealed_by_hand() {
+    let now = day(0) + HOUR;
+    let mut frames = vec![snapshot("B", 0, now)];
+    frames.extend(deltas("B", 1, 3, now));
+    let (mut refinery, mut memory) = refined(SPOT, &frames);
+    refinery.seal(&mut memory).unwrap();
+    // The sink fails the test if anything is added; what comes is late, and the day after it opens with the book.
+    for frame in deltas("B", 4, 2, now + MINUTE) {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    refinery.frame(quote("B", 9, now + MINUTE).frame(), &mut memory).unwrap();
+    let report = Report::of(&refinery);
+    assert_eq!(row(&report, "b", "2024-08-08", Stream::Book).counts.late, 2);
+    assert_eq!(memory.get(0, "2024-08-09", Stream::Late).len(), 2);
+    for frame in deltas("B", 6, 1, day(1) + SECOND) {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    let gaps = row(&Report::of(&refinery), "b", "2024-08-09", Stream::Book).gaps;
+    assert_eq!((gaps[0].after, gaps[0].missing_to, gaps[0].cause), (3, 5, "late"));
+}
+
+#[test]
+fn an_applied_delta_never_goes_to_an_earlier_day_than_the_one_before_it() {
+    let start = day(1) - 2 * SECOND;
+    let mut frames = vec![snapshot("B", 0, start)];
+    frames.extend(deltas("B", 1, 3, start));
+    let back = day(1) - SECOND;
+    frames.push(delta("B", 4, 4, back, back));
+    // A duplicate from before does not open, or open again, anything.
+    frames.push(delta("B", 2, 2, back, back));
+    let (_, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDDd");
+    assert_eq!(story(book(&memory, "2024-08-09")), "ODD");
+    assert_eq!(book(&memory, "2024-08-09")[2].time_ns, back, "its time stays the venue's");
+}
+
+#[test]
+fn a_snapshot_never_goes_to_an_earlier_day_than_it_was_received_on() {
+    let frames = [
+        delta("B", 1, 1, day(1) - 1, day(1) - 1),
+        delta("B", 2, 2, day(1) + 1, day(1) + 1),
+        snapshot("B", 0, day(1) + 2),
+    ];
+    let (_, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "");
+    assert_eq!(story(book(&memory, "2024-08-09")), "VDMD");
+    assert_eq!(book(&memory, "2024-08-09")[0].time_ns, day(1));
+}
+
+#[test]
+fn snapshots_that_cannot_be_joined_are_kept_and_do_nothing() {
+    let now = day(0) + HOUR;
+    let mut frames = deltas("B", 10, 2, now);
+    // Too old for the deltas that there are; then one too new, an older one beside it, its delta, and one too many.
+    frames.push(snapshot("B", 5, now));
+    frames.push(snapshot("B", 13, now));
+    frames.push(snapshot("B", 12, now));
+    frames.extend(deltas("B", 12, 3, now + 2 * SECOND));
+    frames.push(snapshot("B", 14, now));
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "vddvddVDv");
+    let counts = row(&Report::of(&refinery), "b", "2024-08-08", Stream::Book);
+    assert_eq!((counts.counts.applied, counts.counts.dropped_before_snapshot, counts.snapshots), (1, 4, 4));
+}
+
+#[test]
+fn symbols_that_no_path_can_hold_are_nobodys() {
+    let now = day(0) + HOUR;
+    let long = "X".repeat(200);
+    let frames = [
+        trade("BTC/USD", 1, now, now),
+        trade("BTC-USD", 1, now, now),
+        trade("_", 1, now, now),
+        trade("..", 2, now, now),
+        trade(&long, 3, now, now),
+        opaque("", b"hello", 0, now),
+    ];
+    let (refinery, memory) = refined(SPOT, &frames);
+    let symbols: Vec<_> = refinery.symbols().iter().map(|s| (s.code().as_str(), s.raw())).collect();
+    assert_eq!(symbols, [("btc-usd", "BTC/USD"), ("_", "")]);
+    assert_eq!(memory.get(1, "2024-08-08", Stream::Trades).len(), 4, "kept, under no symbol's name");
+    assert_eq!(memory.get(1, "2024-08-08", Stream::Opaque)[0].time_ns, now);
+}
+
+#[test]
+fn a_state_that_was_stored_goes_on_as_if_it_had_not_been() {
+    let frames = [stormy("BTCUSDT", "a.gz"), stormy("ETHUSDT", "b.gz")].concat();
+    let (expected, in_one_go) = refined(SPOT, &frames);
+    for every in [1, 7, 100] {
+        let (mut refinery, mut memory) = (refinery(SPOT), Memory::default());
+        for chunk in frames.chunks(every) {
+            let bytes = postcard::to_stdvec(&refinery).unwrap();
+            refinery = postcard::from_bytes::<Refinery>(&bytes).unwrap();
+            for frame in chunk {
+                refinery.frame(frame.frame(), &mut memory).unwrap();
+            }
+        }
+        assert_eq!(memory, in_one_go, "every {every}");
+        assert_eq!(Report::of(&refinery), Report::of(&expected));
+        assert_eq!(refinery.sources(), expected.sources());
+    }
+}
+
+#[test]
+fn payloads_that_are_no_records_are_refused_and_change_nothing() {
+    let now = day(0) + HOUR;
+    let (mut refinery, mut memory) = refined(SPOT, &deltas("B", 1, 2, now));
+    let before = postcard::to_stdvec(&refinery).unwrap();
+    for (type_id, payload) in [(1, &b""[..]), (99, b"x"), (type_id::QUOTE, &[0; 80]), (type_id::SOURCE, &[255; 70])] {
+        let frame = RawFrame { ingest_ns: now, type_id, payload };
+        assert!(refinery.frame(frame, &mut memory).is_err());
+    }
+    assert_eq!(postcard::to_stdvec(&refinery).unwrap(), before);
+}
+
+/// Any order of any frames, with times up to the end of time: the sink's own checks must hold, and the counts must add up.
+#[test]
+fn hostile_streams_only_make_odd_partitions() {
+    let mut seed = 0x5eed_0002_u64;
+    println!("seed {seed:#x}");
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for round in 0..60 {
+        let (mut refinery, mut memory) =
+            (refinery(if round % 2 == 0 { SPOT } else { "binance-usdm" }), Memory::default());
+        let mut given = 0_u64;
+        for _ in 0..400 {
+            let times = [0, 1, day(0), day(1) - 1, day(1), day(1) + HOUR, day(2), day(9), u64::MAX - 1, u64::MAX];
+            let mut time = || times[next(times.len() as u64) as usize].saturating_add(next(3) * MINUTE);
+            let (event, ingest) = (time(), time());
+            let (symbol, id) = (["A", "B", ""][next(2) as usize], if next(50) == 0 { u64::MAX - 1 } else { next(40) });
+            given += 1;
+            let frame = match next(8) {
+                0 => snapshot(symbol, id, ingest),
+                1 => quote(symbol, id, ingest),
+                2 => trade(symbol, id, event, ingest),
+                3 => opaque("", b"?", event, ingest),
+                4 if next(20) == 0 => {
+                    given -= 1;
+                    source("s", next(3) as u8, ingest)
+                }
+                _ => delta(symbol, id, id + next(2), event, ingest),
+            };
+            refinery.frame(frame.frame(), &mut memory).unwrap();
+            if next(100) == 0 {
+                refinery.seal(&mut memory).unwrap();
+            }
+        }
+        refinery.seal(&mut memory).unwrap();
+        let report = Report::of(&refinery);
+        let events: u64 = report.partitions.iter().map(|row| row.counts.events).sum();
+        assert_eq!((events, report.waiting), (given, 0), "round {round}");
+        for row in &report.partitions {
+            let c = row.counts;
+            let parts = c.applied + c.dropped_before_snapshot + c.duplicates + c.not_applied;
+            assert!(parts <= c.events && c.events <= parts + row.snapshots, "{row:?}");
+        }
+    }
+}
