@@ -113,10 +113,13 @@ impl<R: RegionMut> Appender<R> {
     ///
     /// # Panics
     ///
-    /// If the region is shorter than the segment: it is another region's header.
+    /// If the region is shorter than the segment: it is another region's header. If no segment has the header's length,
+    /// or no frame such a seq: a `Header` is plain data, and `append` goes by it without looking again.
     pub fn begin(region: R, header: Header, first_seq: u64) -> Self {
         let (needed, len) = (header.segment_len as usize, region.len());
         assert!(len >= needed, "bug: a header of a segment of {needed} bytes used on a region of {len}");
+        assert!(layout::segment(needed).is_some(), "bug: a header of a segment of {needed} bytes, which none has");
+        assert!((1..layout::SEQ_END).contains(&first_seq), "bug: a segment cannot begin at seq {first_seq}");
         segment::store_begin(&region, header.salt, crate::Begin { first_seq });
         Appender {
             region,
@@ -170,8 +173,8 @@ impl<R: RegionMut> Appender<R> {
         if self.header.checksum == Checksum::Frame {
             head.crc = crc(self.header.salt ^ commit, head.seq, head.time_ns, head.kind, payload);
         }
-        // SAFETY: `room` left the last slot of the segment free behind `tail + need`, `resume` proved the segment to
-        // lie inside the region, and `frame_len` gave `need`, a whole number of slots with the payload behind a header.
+        // SAFETY: `room` left the last slot of the segment free behind `tail + need`, `resume` and `begin` proved the
+        // segment to lie inside the region, and `frame_len` gave `need`, whole slots with the payload behind a header.
         unsafe { self.region.window_mut().frame(self.tail, need, head, payload) };
         Ok(self.publish(append.time_ns, need, commit))
     }

@@ -160,6 +160,27 @@ fn a_mark_of_a_longer_region_is_a_bug() {
     let _ = Appender::resume(fresh(512), &mark);
 }
 
+/// `append` stores without looking at the region's length again, so a header that somebody made up must not get there.
+#[test]
+fn a_header_that_no_segment_has_begins_nothing() {
+    let region = fresh(LEN);
+    let good = *Reader::attach(&region).unwrap().header();
+    for segment_len in [0, 31, 96, 100, 480, 1000, 2048, u32::MAX] {
+        let made_up = chronicle_core::Header { segment_len, ..good };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ = Appender::begin(&region, made_up, 1).append(at(1), &[1; 900]);
+        }));
+        assert!(outcome.is_err(), "{segment_len}");
+    }
+    for first_seq in [0, layout::SEQ_END, u64::MAX] {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| _ = Appender::begin(&region, good, first_seq)))
+            .expect_err("no frame has such a seq");
+    }
+    let mut log = Appender::begin(&region, good, 7);
+    assert_eq!(log.append(at(1), b"x").unwrap().seq, 7);
+    assert!(matches!(Reader::attach(&region).unwrap().step_verified(), Ok(Step::Frame(frame)) if frame.seq == 7));
+}
+
 #[test]
 fn an_unknown_ro_compat_feature_is_read_and_not_written() {
     let region = fresh(LEN);

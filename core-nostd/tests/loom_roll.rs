@@ -6,7 +6,7 @@
 
 mod models;
 
-use chronicle_core::{Append, Appender, Begin, Checksum, HeapRegion, Reader, Spec, Step, format, prepare, store_begin};
+use chronicle_core::{Append, Appender, Checksum, HeapRegion, Reader, Region, Spec, Step, format, header, prepare};
 use loom::thread;
 use models::{check, must_fail};
 use std::sync::Arc;
@@ -38,20 +38,18 @@ fn roll(order: Order) {
     let (current, next) = segments();
     let mut log = Appender::attach(current.clone()).unwrap();
     let mut reader = Reader::attach(current).unwrap();
+    let header = header(next.window()).unwrap();
     let writer = {
         let next = next.clone();
         thread::spawn(move || {
             log.append(Append { time_ns: 1, ..Append::default() }, &[]).unwrap();
-            let begin = Begin { first_seq: log.next_seq() };
+            let next_seq = log.next_seq();
             if order == Order::EndThenBegin {
                 log.end();
             }
-            store_begin(&next, 0, begin);
+            let mut new = Appender::begin(next, header, next_seq);
             log.end();
-            // What `attach` would find, without reading words that the reader's looks are to be raced on.
-            let start = Reader::attach(&next).unwrap().mark();
-            let mut log = Appender::resume(next, &start);
-            log.append(Append { time_ns: 2, ..Append::default() }, &[]).unwrap();
+            new.append(Append { time_ns: 2, ..Append::default() }, &[]).unwrap();
         })
     };
     let mut rolled = false;
