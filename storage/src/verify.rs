@@ -183,11 +183,16 @@ pub fn verify_with<P: Platform>(
         done += len;
         progress(done, total);
     }
-    // A move copies it before the warm one goes: on either tier will do.
+    // A move copies it before the warm one goes: on either tier will do. A refinery that was killed may not have made
+    // it yet.
     for (day, dir) in tasks.days {
         if !metas.contains(&day) && tasks.streams.contains(&day) {
-            let what = "has partitions, but no meta.json".into();
-            check.report.problems.push(Problem { path: dir, offset: None, what });
+            if tasks.cold.contains(&day) {
+                let what = "has partitions, but no meta.json".into();
+                check.report.problems.push(Problem { path: dir, offset: None, what });
+            } else {
+                check.note(&dir, "no meta.json yet: the refinery was stopped, and writes it when it goes on");
+            }
         }
     }
     Ok(check.report)
@@ -215,6 +220,8 @@ struct Tasks {
     days: BTreeMap<DayKey, PathBuf>,
     /// Of these, those with partitions.
     streams: BTreeSet<DayKey>,
+    /// Of these, those with cold ones: a day moves only when it is final, `meta.json` and all.
+    cold: BTreeSet<DayKey>,
 }
 
 /// `…/{venue}/{symbol}/{date}/{file}`, if the names are such.
@@ -269,6 +276,9 @@ impl Tasks {
             } else if let Some(stem) = stem {
                 if let Some(day) = day_of(&path).filter(|_| stem.parse::<Stream>().is_ok()) {
                     self.days.entry(day.clone()).or_insert_with(|| dir.into());
+                    if entry.name.ends_with(".zst") {
+                        self.cold.insert(day.clone());
+                    }
                     self.streams.insert(day);
                 }
                 let work = if entry.name.ends_with(".q") { Work::Warm } else { Work::Cold };
