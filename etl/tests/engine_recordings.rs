@@ -99,7 +99,7 @@ fn replay<'a>(partitions: impl Iterator<Item = &'a [Clean]>, mut after_delta: im
                 // The refinery's snapshot is the book that the deltas before it give.
                 let mut other = Book::new();
                 other.replace(&s.head, s.bids, s.asks).unwrap();
-                assert_eq!(csv(&other), csv(&book));
+                assert!(other.bids().eq(book.bids()) && other.asks().eq(book.asks()));
             }
             Record::BookDelta(d) => {
                 book.apply(&d.head, d.bids, d.asks).unwrap();

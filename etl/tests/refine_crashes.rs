@@ -169,7 +169,7 @@ fn failed_syncs_and_operations_lose_nothing() {
         take_in(&sim).unwrap_or_else(|e| panic!("{story}: {e}"));
         same(&expected, &partitions(&sim), &story);
     }
-    for n in 1..=syncs {
+    for n in steps(syncs, 4) {
         let sim = base.crash();
         sim.faults(Faults { failing_sync: Some(sim.syncs() + n), ..Faults::default() });
         let _ = take_in(&sim);

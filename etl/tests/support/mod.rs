@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use chronicle_core::Append;
 use chronicle_etl::book::Book;
@@ -79,10 +80,16 @@ pub(crate) fn imported(venue: &str, name: &str, bytes: &[u8]) -> Vec<Raw> {
 
 /// The raw frames of some of the recordings, one file after the other; `None` if they are not there.
 pub(crate) fn recordings(venue: &str, files: &[&str]) -> Option<Vec<Raw>> {
+    // Several tests use the same file; reading one takes longer than refining it.
+    static READ: Mutex<BTreeMap<String, Arc<Vec<Raw>>>> = Mutex::new(BTreeMap::new());
     let mut frames = Vec::new();
     for file in files {
-        let name = file.rsplit('/').next().unwrap();
-        frames.extend(imported(venue, name, &shared(file)?));
+        let mut read = READ.lock().unwrap();
+        if !read.contains_key(*file) {
+            let name = file.rsplit('/').next().unwrap();
+            read.insert((*file).to_owned(), Arc::new(imported(venue, name, &shared(file)?)));
+        }
+        frames.extend_from_slice(&read[*file]);
     }
     Some(frames)
 }
