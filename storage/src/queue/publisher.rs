@@ -15,7 +15,7 @@ use super::{
     names::Names,
     recover,
     segment::Segment,
-    upkeep::{Ended, Flags, Soon, Upkeep},
+    upkeep::{Ended, Endings, Flags, Soon, Upkeep},
 };
 use crate::{Error, Result};
 use chronicle_core::{
@@ -29,7 +29,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender},
+        mpsc::Receiver,
     },
     thread::JoinHandle,
     time::Duration,
@@ -81,9 +81,11 @@ pub struct Publisher<P: Platform> {
     index_due: u32,
     waker: Waker<P>,
     /// Taken from `prepared` ahead of the roll, its first lines in our cache.
-    next: Option<Arc<Segment<P>>>,
+    next: Option<Next<P>>,
+    /// What was left at the last roll, until there is time to let go of it.
+    left: Option<Left<P>>,
     prepared: Receiver<Arc<Segment<P>>>,
-    ended: SyncSender<Ended<P>>,
+    endings: Arc<Endings>,
     flags: Arc<Flags>,
     counters: Counters,
     queue_id: [u8; 16],
@@ -91,6 +93,23 @@ pub struct Publisher<P: Platform> {
     platform: P,
     /// Held for life. Declared last: it goes when nothing else of the writer is left.
     _lock: P::File,
+}
+
+/// What a roll leaves behind.
+type Left<P> = (Appender<Arc<<P as Platform>::MapMut>>, Arc<Segment<P>>);
+
+/// A segment that is ready, with a second handle on its mapping: to make one is a locked instruction, and not for a roll.
+#[derive(Debug)]
+struct Next<P: Platform> {
+    segment: Arc<Segment<P>>,
+    map: Arc<P::MapMut>,
+}
+
+impl<P: Platform> Next<P> {
+    fn new(segment: Arc<Segment<P>>) -> Self {
+        let map = segment.map.clone();
+        Next { segment, map }
+    }
 }
 
 /// Bytes before a segment's end at which the next one's first lines are fetched.
@@ -166,7 +185,7 @@ impl<P: Platform> Publisher<P> {
     pub(crate) fn open(platform: &P, path: &Path, options: PublisherOptions) -> Result<Self> {
         let names = Names::new(path);
         let opened = recover::open(platform, &names, options)?;
-        let recover::Opened { upkeep, log, segment, wake_map, mode, prepared, ended, flags, counters, lock } = opened;
+        let recover::Opened { upkeep, log, segment, wake_map, mode, prepared, endings, flags, counters, lock } = opened;
         let (helper, queue_id) = (upkeep.helper(), upkeep.control.queue_id);
         let upkeep = Arc::new(Mutex::new(upkeep));
         let index_due = (log.tail() / segment.index.interval() + 1).saturating_mul(segment.index.interval());
@@ -177,8 +196,9 @@ impl<P: Platform> Publisher<P> {
             index_due,
             waker: Waker { platform: platform.clone(), map: wake_map, mode },
             next: None,
+            left: None,
             prepared,
-            ended,
+            endings,
             flags,
             counters,
             queue_id,
@@ -306,8 +326,9 @@ impl<P: Platform> Publisher<P> {
             let times = if seal.count == 0 { (u64::MAX, 0) } else { (seal.min_time, seal.max_time) };
             self.index_due = self.segment.index.note(tail, self.log.next_seq(), times);
         }
+        self.left = None;
         if self.next.is_none() {
-            self.next = self.prepared.try_recv().ok();
+            self.next = self.prepared.try_recv().ok().map(Next::new);
         }
         let left = self.log.left();
         if left > WARM_LEFT {
@@ -321,7 +342,8 @@ impl<P: Platform> Publisher<P> {
             let window = next.map.window_mut();
             window.store(HEADER_LEN, 0);
             window.store(BEGIN_CRC_AT, 0);
-            std::hint::black_box((next.header.segment_len, next.index.interval(), Arc::strong_count(&next.map)));
+            let segment = &next.segment;
+            std::hint::black_box((segment.header.segment_len, segment.index.interval()));
         }
     }
 
@@ -334,18 +356,18 @@ impl<P: Platform> Publisher<P> {
         if self.flags.poisoned.load(Ordering::Relaxed) {
             return Err(self.refuse());
         }
-        let Some(next) = self.next.take().or_else(|| self.prepared.try_recv().ok()) else { return Err(self.refuse()) };
+        let next = self.next.take().or_else(|| self.prepared.try_recv().ok().map(Next::new));
+        let Some(Next { segment, map }) = next else { return Err(self.refuse()) };
         let next_seq = self.log.next_seq();
         // ORDERING: begin before End, both Release: whoever Acquires End and looks for the next segment finds its begin.
-        let log = Appender::begin(next.map.clone(), next.header, next_seq);
+        let log = Appender::begin(map, segment.header, next_seq);
         self.log.end();
-        let seal = self.log.seal();
-        self.log = log;
-        self.index_due = next.index.interval();
+        let (id, seal) = (self.segment.id, self.log.seal());
+        self.index_due = segment.index.interval();
         self.index_at = 0;
-        let segment = std::mem::replace(&mut self.segment, next);
-        let ended = self.ended.try_send(Ended { segment, seal, next_seq });
-        assert!(ended.is_ok(), "bug: more segments ended than were handed out");
+        // Kept for the next append's `note`: to let go of it is a locked instruction.
+        self.left = Some((std::mem::replace(&mut self.log, log), std::mem::replace(&mut self.segment, segment)));
+        self.endings.tell(Ended { id, seal, next_seq });
         self.counters.rolls += 1;
         self.waker.after_commit();
         Ok(())

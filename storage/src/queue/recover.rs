@@ -25,7 +25,7 @@ use super::{
     names::{self, Names},
     publisher::Counters,
     segment::{Head, IndexUse, Making, Segment, head, ids, salt},
-    upkeep::{Ended, Flags, Live, Parts, Upkeep},
+    upkeep::{Endings, Flags, Live, Parts, Upkeep},
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{
@@ -38,7 +38,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     time::Duration,
 };
@@ -51,7 +51,7 @@ pub(crate) struct Opened<P: Platform> {
     pub(crate) wake_map: P::MapMut,
     pub(crate) mode: wake::Mode,
     pub(crate) prepared: Receiver<Arc<Segment<P>>>,
-    pub(crate) ended: SyncSender<Ended<P>>,
+    pub(crate) endings: Arc<Endings>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) counters: Counters,
     pub(crate) lock: P::File,
@@ -95,7 +95,7 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
 
     let ready = live.len() - 1 - current + options.segments_ahead as usize + 1;
     let (prepared_in, prepared) = sync_channel(ready);
-    let (ended, ended_out) = sync_channel(ready + 1);
+    let endings = Arc::new(Endings::new(ready + 1));
     let flags = Arc::new(Flags::default());
     let segment = live[current].segment.clone().expect("bug: the current segment was adopted");
     let upkeep = Upkeep::new(Parts {
@@ -108,12 +108,12 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
         live,
         current,
         prepared: prepared_in,
-        ended: ended_out,
+        endings: endings.clone(),
         flags: flags.clone(),
         alive,
     });
     let log = Appender::resume(segment.map.clone(), &tail);
-    Ok(Opened { upkeep, log, segment, wake_map, mode, prepared, ended, flags, counters, lock })
+    Ok(Opened { upkeep, log, segment, wake_map, mode, prepared, endings, flags, counters, lock })
 }
 
 /// What can be said of options without looking at the queue.

@@ -1,7 +1,7 @@
 //! What a queue needs beside appending: preparing, recycling, retiring, sealing, syncing, and a heartbeat.
 //!
 //! The helper thread runs [`Upkeep::pass`] again and again, or the embedder does. It meets the append path in three
-//! places only: prepared segments go one way through a bounded channel, ended ones come back through another, and a
+//! places only: prepared segments go one way through a bounded channel, the ends of segments are told the other way, and a
 //! few flags say why nothing is ready. None of them blocks or wakes anybody: both sides look.
 //!
 //! ```text
@@ -31,7 +31,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender},
+        mpsc::SyncSender,
     },
 };
 
@@ -99,11 +99,55 @@ impl Flags {
 }
 
 /// A segment that the writer left.
-#[derive(Debug)]
-pub(crate) struct Ended<P: Platform> {
-    pub(crate) segment: Arc<Segment<P>>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) id: u64,
     pub(crate) seal: Seal,
     pub(crate) next_seq: u64,
+}
+
+/// Ended segments on their way back, told in numbers: plain stores, because a locked instruction at a roll would wait until
+/// everything that was appended before has reached the cache, ten times as long as the rest of the roll.
+#[derive(Debug)]
+pub(crate) struct Endings {
+    slots: Box<[[AtomicU64; 6]]>,
+    told: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Endings {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let slots = (0..capacity).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect();
+        Endings { slots, told: AtomicU64::new(0), taken: AtomicU64::new(0) }
+    }
+
+    /// The writer's end.
+    #[inline]
+    pub(crate) fn tell(&self, ended: Ended) {
+        let told = self.told.load(Ordering::Relaxed);
+        let waiting = told - self.taken.load(Ordering::Relaxed);
+        let capacity = self.slots.len() as u64;
+        assert!(waiting < capacity, "bug: {waiting} segments ended, at most {capacity} were handed out");
+        let Ended { id, seal, next_seq } = ended;
+        let words = [id, seal.count, seal.end, seal.min_time, seal.max_time, next_seq];
+        for (slot, word) in self.slots[(told % capacity) as usize].iter().zip(words) {
+            slot.store(word, Ordering::Relaxed);
+        }
+        // ORDERING: Release pairs with the Acquire in `take`.
+        self.told.store(told + 1, Ordering::Release);
+    }
+
+    /// The helper's end.
+    fn take(&self) -> Option<Ended> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        if taken == self.told.load(Ordering::Acquire) {
+            return None;
+        }
+        let slot = &self.slots[(taken % self.slots.len() as u64) as usize];
+        let [id, count, end, min_time, max_time, next_seq] = std::array::from_fn(|at| slot[at].load(Ordering::Relaxed));
+        self.taken.store(taken + 1, Ordering::Relaxed);
+        Some(Ended { id, seal: Seal { count, end, min_time, max_time }, next_seq })
+    }
 }
 
 /// A segment that the queue has.
@@ -158,7 +202,7 @@ pub(crate) struct Upkeep<P: Platform> {
     live: VecDeque<Live<P>>,
     current: usize,
     prepared: SyncSender<Arc<Segment<P>>>,
-    ended: Receiver<Ended<P>>,
+    endings: Arc<Endings>,
     flags: Arc<Flags>,
     readers: BTreeMap<Name, Seen>,
     sampled_ns: u64,
@@ -185,7 +229,7 @@ pub(crate) struct Parts<P: Platform> {
     pub(crate) live: VecDeque<Live<P>>,
     pub(crate) current: usize,
     pub(crate) prepared: SyncSender<Arc<Segment<P>>>,
-    pub(crate) ended: Receiver<Ended<P>>,
+    pub(crate) endings: Arc<Endings>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) alive: P::File,
 }
@@ -215,7 +259,7 @@ impl<P: Platform> Upkeep<P> {
             live,
             current,
             prepared: parts.prepared,
-            ended: parts.ended,
+            endings: parts.endings,
             flags: parts.flags,
             readers: BTreeMap::new(),
             sampled_ns: 0,
@@ -303,15 +347,14 @@ impl<P: Platform> Upkeep<P> {
     /// Ended segments: synced where the policy says so, then sealed.
     fn take_back(&mut self) -> Soon {
         let mut soon = Soon::Idle;
-        while let Ok(ended) = self.ended.try_recv() {
+        while let Some(Ended { id, seal, next_seq }) = self.endings.take() {
             soon = Soon::Busy;
             self.rolls += 1;
-            let Ended { segment, seal, next_seq } = ended;
             let live = &mut self.live[self.current];
-            assert_eq!(live.id, segment.id, "bug: segments end in the order in which they were handed out");
+            assert_eq!(live.id, id, "bug: segments end in the order in which they were handed out");
             live.ended = true;
+            let segment = live.segment.as_ref().expect("bug: what was handed out is mapped");
             store_seal(&*segment.map, segment.header.salt, seal);
-            drop(segment);
             self.current += 1;
             let live = &mut self.live[self.current];
             live.first_seq = next_seq;
@@ -501,7 +544,11 @@ impl<P: Platform> Upkeep<P> {
         if live.len != self.options.segment_len {
             return None;
         }
+        // The writer lets go of a segment a little after it left it; and the mapping has no other owner then.
         let segment = Arc::try_unwrap(live.segment?).ok()?;
+        if Arc::strong_count(&segment.map) != 1 {
+            return None;
+        }
         let file = match live.file {
             Some(file) => file,
             None => self.platform.open(retired, Open::Write).ok()?,
