@@ -82,7 +82,7 @@ pub(crate) fn crc_cold(initial: u32, bytes: &[u8]) -> u32 {
 mod cold_tests {
     #[test]
     fn both_ways_to_sum_agree() {
-        let bytes: Vec<u8> = (0..200u32).map(|at| (at * 37) as u8).collect();
+        let bytes: Vec<u8> = (0..if cfg!(miri) { 20u32 } else { 200 }).map(|at| (at * 37) as u8).collect();
         for len in 0..bytes.len() {
             for initial in [0, 1, 0x8000_0000, 0xdead_beef, u32::MAX] {
                 let mut fast = crc32fast::Hasher::new_with_initial(initial);

@@ -493,7 +493,8 @@ mod tests {
         let region = HeapRegion::new(256);
         let mut model = vec![0u8; 256];
         let bytes: Vec<u8> = (1..=100).collect();
-        for offset in 0..40 {
+        // Miri takes a thousand times as long: every seventh offset reaches each alignment too.
+        for offset in (0..40).step_by(if cfg!(miri) { 7 } else { 1 }) {
             for len in 0..=70 {
                 region.window_mut().copy_in(offset, &bytes[..len]);
                 model[offset..offset + len].copy_from_slice(&bytes[..len]);

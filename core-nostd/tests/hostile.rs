@@ -11,6 +11,8 @@ use seeded::{Seeded, seeds};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const LEN: usize = 768;
+/// Miri takes a thousand times as long: it looks at every n-th case.
+const EVERY: usize = if cfg!(miri) { 97 } else { 1 };
 
 fn spec() -> Spec {
     Spec { salt: 0xc0ff_ee11, segment_id: 3, segment_len: LEN as u32, ..Spec::default() }
@@ -69,7 +71,7 @@ fn every_flipped_bit_of_a_sealed_segment_is_found_or_behind_its_end() {
     let good = bytes(log.region());
     let whole = Ok((seal.end as u32, Some(seal), true));
     assert_eq!(verify(log.region()), whole);
-    for bit in 0..LEN * 8 {
+    for bit in (0..LEN * 8).step_by(EVERY) {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         let outcome = verify(&copy_of(&bad));
@@ -88,7 +90,7 @@ fn a_flipped_bit_of_an_open_segment_is_found_but_for_the_two_kinds_that_cannot_b
     let whole = (tail, None, false);
     assert_eq!(verify(&region), Ok(whole));
     let (mut unused, mut opened) = (0, 0);
-    for bit in 0..LEN * 8 {
+    for bit in (0..LEN * 8).step_by(EVERY) {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         let outcome = verify(&copy_of(&bad));
@@ -110,8 +112,9 @@ fn a_flipped_bit_of_an_open_segment_is_found_but_for_the_two_kinds_that_cannot_b
         }
     }
     // Payloads of 0, 1, 7 and 31 bytes.
-    assert_eq!(opened, 4);
-    assert_eq!(unused, 8 * (36 + LEN - tail as usize - 4));
+    if EVERY == 1 {
+        assert_eq!((opened, unused), (4, 8 * (36 + LEN - tail as usize - 4)));
+    }
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn a_region_shorter_than_its_segment_is_damage() {
 fn every_commit_word_is_a_frame_the_end_or_damage() {
     let mut rng = Seeded::new(1);
     let interesting = [1, 2, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, u32::MAX, (1 << 30) + 1, (1 << 30) + 2];
-    for at in 0..600 {
+    for at in (0..600).step_by(EVERY) {
         let commit = interesting.get(at).copied().unwrap_or_else(|| rng.next() as u32 >> rng.below(32));
         let (region, log) = filled();
         // The last frame's seq, so that it gets past that check.
@@ -244,7 +247,7 @@ fn late_fields_that_are_torn_count_as_absent() {
     whole[92..128].copy_from_slice(&seal.to_bytes(salt));
     assert_eq!((Begin::parse(&whole, salt), Seal::parse(&whole, salt)), (Some(begin), Some(seal)));
     assert_eq!((Begin::parse(&whole, salt + 1), Seal::parse(&whole, salt + 1)), (None, None));
-    for bit in 80 * 8..128 * 8 {
+    for bit in (80 * 8..128 * 8).step_by(EVERY) {
         let mut bad = whole;
         bad[bit / 8] ^= 1 << (bit % 8);
         let expected = if bit / 8 < 92 { (None, Some(seal)) } else { (Some(begin), None) };
