@@ -19,8 +19,8 @@ const DIR: &str = "/q";
 
 fn options(sync: SyncPolicy) -> PublisherOptions {
     PublisherOptions {
-        segment_len: 1024,
-        max_bytes: 6 * 1024,
+        segment_len: 4096,
+        max_bytes: 6 * 4096,
         segments_ahead: 2,
         sync,
         helper: false,
@@ -40,10 +40,10 @@ struct Told {
     begun_at: Vec<u64>,
 }
 
-/// A payload that says which frame it is.
+/// A payload that says which frame it is; large enough that sectors tear within frames.
 fn payload(seq: u64) -> Vec<u8> {
     let mut bytes = seq.to_le_bytes().to_vec();
-    bytes.extend((0..seq % 90).map(|at| (seq * 31 + at) as u8));
+    bytes.extend((0..seq * 7 % 400).map(|at| (seq * 31 + at) as u8));
     bytes
 }
 
@@ -101,7 +101,7 @@ fn read_all(reader: &mut Subscriber<Sim>) -> (Vec<u64>, Vec<(u64, u64)>) {
     loop {
         match reader.next() {
             Ok(Some(frame)) => {
-                let mut bytes = [0; 256];
+                let mut bytes = [0; 512];
                 assert_eq!(frame.payload.copy_to(&mut bytes), payload(frame.seq), "seq {}", frame.seq);
                 seqs.push(frame.seq);
             }

@@ -260,7 +260,11 @@ impl<P: Platform> Opening<'_, P> {
             heads.push(head);
         }
         let state = &control.state;
-        let machine_crashed = state.boot_id != self.platform.boot_id() && !state.closed;
+        let rebooted = state.boot_id != self.platform.boot_id();
+        let machine_crashed = rebooted && !state.closed;
+        if rebooted {
+            self.remove_torn_indexes(&heads)?;
+        }
         let segments = if machine_crashed {
             self.after_machine_crash(control, heads, torn)?
         } else {
@@ -275,6 +279,17 @@ impl<P: Platform> Opening<'_, P> {
         for entry in self.platform.list(self.names.dir())? {
             if names::is_leftover(&entry.name) {
                 self.platform.remove(&self.names.dir().join(entry.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Indexes are never synced, not even when a queue is closed.
+    fn remove_torn_indexes(&self, heads: &[Head]) -> Result<()> {
+        for head in heads {
+            let path = self.names.index(head.id);
+            if self.platform.exists(&path)? && !index::check(self.platform, &path, &head.header).1.is_empty() {
+                self.platform.remove(&path)?;
             }
         }
         Ok(())
@@ -604,12 +619,11 @@ impl<P: Platform> Opening<'_, P> {
         for head in &dead {
             self.platform.remove(&self.names.segment(head.id))?;
         }
-        // Indexes are never synced. Those of cut segments may lead behind the cut.
+        // Indexes of cut segments may lead behind the cut.
         let from = accepted.as_ref().map_or(0, |accepted| accepted.from);
-        for (at, head) in heads.iter().enumerate() {
+        for head in &heads[from..] {
             let path = self.names.index(head.id);
-            let doubtful = at >= from || !index::check(self.platform, &path, &head.header).1.is_empty();
-            if doubtful && self.platform.exists(&path)? {
+            if self.platform.exists(&path)? {
                 self.platform.remove(&path)?;
             }
         }
