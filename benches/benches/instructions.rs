@@ -110,7 +110,7 @@ fn levels(of: u64, side: i64) -> [Level; 8] {
         let mixed = (of * 8 + i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let away = (mixed % 400) as i64 + 1;
         // Every fourth removes its price.
-        Level::new(6_000_000 + side * away, if mixed % 4 == 0 { 0 } else { (mixed % 90_000) as i64 })
+        Level::new(6_000_000 + side * away, if mixed.is_multiple_of(4) { 0 } else { (mixed % 90_000) as i64 })
     })
 }
 

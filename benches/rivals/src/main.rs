@@ -1,0 +1,126 @@
+//! Measures Chronicle beside other people's work and beside what the machine can do at best, in one run.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/rivals/Cargo.toml -- [GROUP…] [--json] [--full]
+//! ```
+//!
+//! Without a group, all of them. `--json` prints one object a line; else a table with bars. Figures depend on the
+//! machine and on the moment; ratios within a round do so much less, and targets are ratios wherever one exists:
+//! `target` bounds `ratio` or, where `ratio` is null, `ours` in the case's unit. Ends with 0 whatever the figures say,
+//! with 1 if a case could not be measured, with 2 on words that it does not know.
+//!
+//! Never here: a rival in its slowest setting, a figure of one run beside that of another.
+
+mod append;
+mod archive;
+mod contest;
+mod machine;
+mod ping;
+mod queue;
+mod read;
+mod recordings;
+mod recover;
+mod refine;
+mod roll;
+mod table;
+
+use contest::Line;
+use std::{path::Path, process::ExitCode};
+
+type Run = fn(&Path, &Choice, &mut dyn FnMut(Line)) -> Result<(), String>;
+
+/// What was asked for.
+pub struct Choice {
+    /// The volumes that the targets speak of, instead of ones that show the same in a fifth of the time.
+    pub full: bool,
+}
+
+const GROUPS: &[(&str, Run)] = &[
+    ("append", |dir, _, out| append::run(dir, out)),
+    ("read", |dir, _, out| read::run(dir, out)),
+    ("ipc-queue", |dir, _, out| ping::run(dir, out)),
+    ("roll", roll::run),
+    ("recover", |dir, _, out| recover::run(dir, out)),
+    ("archive", |dir, _, out| archive::run(dir, out)),
+    ("refine", |_, _, out| refine::run(out)),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "child") {
+        return child(&words[1..]);
+    }
+    let (mut json, mut choice, mut groups) = (false, Choice { full: false }, Vec::new());
+    for word in &words {
+        match word.as_str() {
+            "--json" => json = true,
+            "--full" => choice.full = true,
+            name => match GROUPS.iter().find(|group| group.0 == name) {
+                Some(group) => groups.push(group),
+                None => {
+                    let known: Vec<&str> = GROUPS.iter().map(|group| group.0).collect();
+                    eprintln!("{name}: no such group or flag; groups: {}; flags: --json --full", known.join(" "));
+                    return ExitCode::from(2);
+                }
+            },
+        }
+    }
+    if groups.is_empty() {
+        groups.extend(GROUPS);
+    }
+    let (mut short, mut failed) = (Vec::new(), false);
+    for (name, run) in groups {
+        let result = scratch().and_then(|dir| {
+            run(dir.path(), &choice, &mut |line| {
+                if json {
+                    println!("{}", line.json());
+                } else {
+                    println!("{}", table::show(&line));
+                }
+                if !line.ok {
+                    short.push(format!("{}: {}", line.group, line.case));
+                }
+            })
+        });
+        if let Err(reason) = result {
+            eprintln!("{name}: {reason}");
+            failed = true;
+        }
+    }
+    if !json {
+        match short.len() {
+            0 => println!("every target met"),
+            n => println!("{n} short of target:\n  {}", short.join("\n  ")),
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// A directory in memory, gone when dropped.
+fn scratch() -> Result<tempfile::TempDir, String> {
+    let memory = chronicle_platform::Platform::memory_dir(&chronicle_platform_linux::Linux);
+    let parent = memory.unwrap_or_else(|| {
+        eprintln!("no directory in memory: measured on disk, figures mean little");
+        std::env::temp_dir()
+    });
+    tempfile::Builder::new().prefix("chronicle-rivals-").tempdir_in(parent).map_err(|it| it.to_string())
+}
+
+/// The other process of a case.
+fn child(words: &[String]) -> ExitCode {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["pong", how, dir] => ping::pong(how, Path::new(dir)),
+        ["roll-write", how, warm, count, dir] => roll::write(how, warm, count, Path::new(dir)),
+        ["roll-read", warm, count, dir] => roll::read(warm, count, Path::new(dir)),
+        ["recover-write", mib, dir] => recover::write(mib, Path::new(dir)),
+        _ => Err(format!("{}: not a child's words", words.join(" "))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("child {}: {reason}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
