@@ -1,13 +1,13 @@
 //! `chronicle book`: the order book of a symbol at a moment.
 
-use crate::run::{Failure, Outcome, RootArgs, parse_moment, print_json, rfc3339, with_stdout};
+use crate::run::{Failure, Outcome, RootArgs, parse_moment, print_json, rfc3339, what_there_is, with_stdout};
 use chronicle::{
     System,
     etl::{
         Error,
         query::{At, BookState, book_at},
     },
-    storage::root::{Name, symbol_code},
+    storage::root::{Name, Root, symbol_code},
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -24,6 +24,7 @@ All events with exchange time up to and including TIME are in it. Where ids are 
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
+    /// Such as binance-spot
     #[arg(long)]
     venue: Name,
     /// The symbol code, or the venue's own symbol
@@ -56,7 +57,7 @@ fn parse_at(text: &str) -> Result<At, String> {
 
 pub(crate) fn run(args: Args) -> Outcome {
     let root = args.root.existing()?;
-    let state = book_at(&System, &root, &args.venue, &args.symbol, args.at).map_err(not_there)?;
+    let state = book_at(&System, &root, &args.venue, &args.symbol, args.at).map_err(|error| not_there(error, &root))?;
     let refused = !state.is_valid() && !args.last_valid;
     if args.json {
         print_json(&object(&args, &state, refused))?;
@@ -72,10 +73,10 @@ pub(crate) fn run(args: Args) -> Outcome {
     })
 }
 
-/// A name that is not there is a wrong call.
-pub(crate) fn not_there(error: Error) -> Failure {
+/// A name that is not there is a wrong call; a moment without a book is an answer, as a gap is.
+pub(crate) fn not_there(error: Error, root: &Root) -> Failure {
     match error {
-        Error::NotFound { .. } | Error::NoBook { .. } => Failure::Usage(error.to_string()),
+        Error::NotFound { .. } => Failure::Usage(format!("{error}{}", what_there_is(root))),
         other => other.into(),
     }
 }

@@ -1,6 +1,9 @@
 //! `chronicle cat`: frames as text or JSON, from any file of ours or from a root.
 
-use crate::run::{Failure, Outcome, TierArgs, parse_moment, rfc3339, with_stdout};
+use crate::{
+    book::parse_symbol,
+    run::{Failure, Outcome, TierArgs, parse_moment, rfc3339, with_stdout},
+};
 use chronicle::{
     System,
     protocol::{Head, Level, Record, SnapshotSource},
@@ -31,9 +34,11 @@ pub(crate) struct Args {
     root: Option<PathBuf>,
     #[command(flatten)]
     tiers: TierArgs,
+    /// Such as binance-spot
     #[arg(long, requires = "root")]
     venue: Option<Name>,
-    #[arg(long, requires = "root")]
+    /// The symbol code, or the venue's own symbol
+    #[arg(long, requires = "root", value_parser = parse_symbol)]
     symbol: Option<Name>,
     /// A day, or a range of days `A..B` with both ends
     #[arg(long, requires = "root", value_parser = parse_dates)]

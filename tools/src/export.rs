@@ -22,6 +22,7 @@ A row shows the book before the first event at or after its time, and belongs to
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
+    /// Such as binance-spot
     #[arg(long)]
     venue: Name,
     /// The symbol code, or the venue's own symbol
@@ -75,6 +76,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let _the_only_form = args.csv;
     let rows = Rows { dates: args.date.0..=args.date.1, every_ns: args.every, depth: args.depth };
     with_stdout(|out| {
-        export_book_snapshot(&System, &root, &args.venue, &args.symbol, &rows, &mut Out(out)).map_err(not_there)
+        export_book_snapshot(&System, &root, &args.venue, &args.symbol, &rows, &mut Out(out))
+            .map_err(|error| not_there(error, &root))
     })
 }

@@ -2,11 +2,12 @@
 
 use crate::{
     ingest::{Input, RawStream, play},
-    run::{Count, Failure, Outcome, RootArgs, bytes_bar, print_json},
+    run::{Count, Failure, Outcome, RootArgs, bytes_bar, print_json, with_stdout},
 };
 use chronicle::{
     System,
     feed::{Cut, Report, Venue, check},
+    storage::queue::{Profile, PublisherOptions},
 };
 use std::{io::Write, path::PathBuf};
 
@@ -57,7 +58,11 @@ pub(crate) fn run(args: Args) -> Outcome {
     }
     let system = System;
     let root = args.root.named();
-    let mut stream = RawStream::open(&system, &root, args.venue)?;
+    let mut text_len = 0;
+    for input in &mut inputs {
+        text_len += input.text_len(TEXT_LEN_MAX)?;
+    }
+    let mut stream = RawStream::open(&system, &root, args.venue, batch(text_len))?;
     let mut reports = Vec::new();
     for input in &mut inputs {
         let bar = bytes_bar(input.len, &input.name);
@@ -72,11 +77,34 @@ pub(crate) fn run(args: Args) -> Outcome {
     if reports.iter().all(Report::is_clean) { Ok(()) } else { Err(Failure::told()) }
 }
 
+/// Text above which segments have their full length.
+const TEXT_LEN_MAX: u64 = 32 << 20;
+
+/// The raw profile for something that ends: nothing is prepared that is not needed, and a small file takes little disk.
+///
+/// Each segment can hold all of a small input, so no record is too large for it. Whoever writes next chooses anew.
+fn batch(text_len: u64) -> PublisherOptions {
+    let raw = PublisherOptions::new(Profile::Raw);
+    // A record is shorter than twice its text.
+    let enough = (2 * text_len.min(TEXT_LEN_MAX) + (1 << 20)).next_power_of_two().max(4 << 20);
+    let segment_len = u32::try_from(enough).unwrap_or(u32::MAX).min(raw.segment_len);
+    PublisherOptions { segment_len, segments_ahead: 1, prepare_late: true, ..raw }
+}
+
 fn tell(args: &Args, reports: &[Report], imported: bool) -> Outcome {
     if args.json {
         return print_json(&Imported { files: reports, imported });
     }
-    let mut out = std::io::stdout().lock();
+    with_stdout(|out| {
+        table(out, reports)?;
+        if imported && reports.iter().any(|report| report.lines > 0) {
+            writeln!(out, "next: chronicle refine --root {}", args.root.root.display())?;
+        }
+        Ok(())
+    })
+}
+
+fn table(out: &mut dyn Write, reports: &[Report]) -> Outcome {
     for report in reports {
         writeln!(out, "{}: {} lines, sha256 {}", report.name, Count(report.lines), report.sha256)?;
         for (kind, count) in &report.by_kind {

@@ -10,7 +10,7 @@ use chronicle::{
     platform::Platform,
     protocol::{Head, Source, type_id},
     storage::{
-        queue::{Profile, Publisher, PublisherOptions, Queue, Refused},
+        queue::{Publisher, PublisherOptions, Queue, Refused},
         recorder,
         root::{Name, Root},
     },
@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::Path,
     time::Duration,
 };
@@ -56,6 +56,25 @@ impl Input {
         Ok(io::BufReader::with_capacity(1 << 16, &mut self.file))
     }
 
+    /// Bytes of its text, or `max` if it has as many; of a damaged file, what comes out.
+    pub(crate) fn text_len(&mut self, max: u64) -> Result<u64, Failure> {
+        let len = self.len;
+        let mut reader = io::BufReader::with_capacity(1 << 16, self.reader()?);
+        if !reader.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+            return Ok(len.min(max));
+        }
+        let mut text = flate2::bufread::MultiGzDecoder::new(reader).take(max);
+        let mut chunk = vec![0; 1 << 16];
+        let mut total = 0;
+        loop {
+            match text.read(&mut chunk) {
+                // The damage is told by who imports it.
+                Ok(0) | Err(_) => return Ok(total),
+                Ok(n) => total += n as u64,
+            }
+        }
+    }
+
     pub(crate) fn sha256(&mut self) -> Result<[u8; 32], Failure> {
         let mut reader = self.reader()?;
         let mut digest = Sha256::new();
@@ -80,11 +99,7 @@ pub(crate) struct RawStream<'a> {
 }
 
 impl<'a> RawStream<'a> {
-    pub(crate) fn open(system: &'a System, root: &'a Root, venue: Venue) -> Result<Self, Failure> {
-        Self::open_with(system, root, venue, PublisherOptions::new(Profile::Raw))
-    }
-
-    pub(crate) fn open_with(
+    pub(crate) fn open(
         system: &'a System,
         root: &'a Root,
         venue: Venue,

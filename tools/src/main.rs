@@ -27,7 +27,6 @@ use std::process::ExitCode;
 #[command(
     name = "chronicle",
     version,
-    about,
     after_help = "\
 Start here:
   chronicle demo

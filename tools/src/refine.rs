@@ -1,6 +1,6 @@
 //! `chronicle refine`: raw streams into partitions by day.
 
-use crate::run::{Count, Outcome, RootArgs, count_bar, print_json};
+use crate::run::{Count, Outcome, RootArgs, count_bar, print_json, with_stdout};
 use chronicle::{
     System,
     etl::{
@@ -53,11 +53,10 @@ pub(crate) fn run(args: Args) -> Outcome {
     if args.json {
         return print_json(&report);
     }
-    table(&report)
+    with_stdout(|out| table(out, &report))
 }
 
-fn table(report: &Report) -> Outcome {
-    let mut out = std::io::stdout().lock();
+fn table(out: &mut dyn Write, report: &Report) -> Outcome {
     if report.partitions.is_empty() {
         writeln!(out, "nothing to refine: no raw records yet; `chronicle import` brings some")?;
         return Ok(());

@@ -1,6 +1,9 @@
 //! What every command shares: where a root is, how an outcome becomes an exit code, times, progress.
 
-use chronicle::storage::root::Root;
+use chronicle::{
+    System,
+    storage::{reader::ArchiveReader, root::Root},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     error::Error,
@@ -202,10 +205,30 @@ pub(crate) fn count_bar(what: &str) -> ProgressBar {
 
 /// Prints one JSON object on a line.
 pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Outcome {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
-    out.write_all(b"\n")?;
-    Ok(())
+    with_stdout(|out| {
+        serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
+        out.write_all(b"\n")?;
+        Ok(())
+    })
+}
+
+/// What a root has, for somebody who asked for something else.
+pub(crate) fn what_there_is(root: &Root) -> String {
+    let list = || -> Result<Vec<String>, chronicle::storage::Error> {
+        let archive = ArchiveReader::open(&System, root)?;
+        let mut found = Vec::new();
+        for venue in archive.venues()? {
+            found.extend(archive.symbols(&venue)?.iter().map(|symbol| format!("{venue}/{symbol}")));
+        }
+        Ok(found)
+    };
+    match list() {
+        Err(_) => String::new(),
+        Ok(found) if found.is_empty() => "; nothing is refined yet, `chronicle refine` does it".to_owned(),
+        Ok(found) if found.len() > 8 => format!("; there are {} and {} more", found[..8].join(", "), found.len() - 8),
+        Ok(found) if found.len() == 1 => format!("; there is {}", found[0]),
+        Ok(found) => format!("; there are {}", found.join(", ")),
+    }
 }
 
 /// Standard output that is flushed at the end, and whose reader may leave early without that being a problem.

@@ -1,17 +1,21 @@
 //! `chronicle tier`: moves partitions to colder tiers as they age.
 
-use crate::run::{Count, Failure, Moment, Outcome, RootArgs, Size, bytes_bar, parse_moment, print_json};
+use crate::run::{Count, Failure, Moment, Outcome, RootArgs, Size, bytes_bar, parse_moment, print_json, with_stdout};
 use chronicle::{
     System,
     etl::refine::seal_aged,
     platform::Platform,
-    storage::tier::{Policy, Reason, run_once_watched},
+    storage::tier::{Policy, Reason, Report, run_once_watched},
 };
 use clap::Subcommand;
 use std::io::Write;
 
 /// Move partitions to colder tiers
 #[derive(Subcommand)]
+#[command(after_help = "\
+Examples:
+  chronicle tier run --once --root market
+  chronicle tier run --once --root market --now 2024-08-12T00:00:00Z")]
 pub(crate) enum Command {
     Run(RunArgs),
 }
@@ -33,9 +37,16 @@ pub(crate) struct RunArgs {
     /// Take it to be this time
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     now: Option<Moment>,
-    /// One JSON object: {sealed, moved: [{path, to, bytes, cold_bytes}], …}
+    /// One JSON object: {sealed, moved: [{path, warm_bytes, cold_bytes, …}], skipped, failed, …}
     #[arg(long)]
     json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    sealed: usize,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 pub(crate) fn run(command: Command) -> Outcome {
@@ -57,39 +68,51 @@ pub(crate) fn run(command: Command) -> Outcome {
     bar.finish_and_clear();
     let failed = !report.failed.is_empty();
     if args.json {
-        print_json(&serde_json::json!({ "sealed": sealed, "tier": report }))?;
+        print_json(&Told { sealed, report: &report })?;
     } else {
-        let mut out = std::io::stdout().lock();
-        for moved in &report.moved {
-            writeln!(
-                out,
-                "  {:<70} {:>12} → {:>12}",
-                moved.path.display(),
-                Size(moved.warm_bytes),
-                Size(moved.cold_bytes)
-            )?;
-        }
-        for skipped in &report.skipped {
-            let why = match skipped.reason {
-                Reason::Young => "ended less than a day ago",
-                Reason::Unsealed => "has files that are not sealed",
-                Reason::Unfinished => "is not finished by the refinery",
-                _ => "stays",
-            };
-            writeln!(out, "  {:<70} stays warm: {why}", skipped.path.display())?;
-        }
-        for failed in &report.failed {
-            writeln!(out, "  {} not moved: {}", failed.path.display(), failed.error)?;
-        }
-        let (warm, cold) = report.bytes();
-        writeln!(
-            out,
-            "{} partitions are sealed, {} files moved to cold: {} → {}",
-            Count(sealed as u64),
-            report.moved.len(),
-            Size(warm),
-            Size(cold)
-        )?;
+        with_stdout(|out| tell(out, sealed, &report))?;
     }
     if failed { Err(Failure::told()) } else { Ok(()) }
+}
+
+fn tell(out: &mut dyn Write, sealed: usize, report: &Report) -> Outcome {
+    let paths = report.moved.iter().map(|moved| &moved.path).chain(report.skipped.iter().map(|skipped| &skipped.path));
+    let width = paths.map(|path| path.as_os_str().len()).max().unwrap_or(0);
+    for moved in &report.moved {
+        writeln!(
+            out,
+            "  {:<width$} {:>10} → {:>10}",
+            moved.path.display().to_string(),
+            Size(moved.warm_bytes),
+            Size(moved.cold_bytes)
+        )?;
+    }
+    for skipped in &report.skipped {
+        let why = match skipped.reason {
+            Reason::Young => "ended less than a day ago",
+            Reason::Unsealed => "has files that are not sealed",
+            Reason::Unfinished => "is not finished by the refinery",
+            _ => "stays",
+        };
+        writeln!(out, "  {:<width$} stays warm: {why}", skipped.path.display().to_string())?;
+    }
+    for failed in &report.failed {
+        writeln!(out, "  {} not moved: {}", failed.path.display(), failed.error)?;
+    }
+    let (warm, cold) = report.bytes();
+    writeln!(
+        out,
+        "{}: {} → {}; {}",
+        match report.moved.len() {
+            1 => "1 file moved to cold".to_owned(),
+            n => format!("{} files moved to cold", Count(n as u64)),
+        },
+        Size(warm),
+        Size(cold),
+        match sealed {
+            1 => "1 partition is sealed".to_owned(),
+            n => format!("{} partitions are sealed", Count(n as u64)),
+        }
+    )?;
+    Ok(())
 }

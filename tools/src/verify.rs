@@ -1,9 +1,9 @@
 //! `chronicle verify`: every CRC, seq, index and checksum.
 
-use crate::run::{Count, Failure, Outcome, Size, bytes_bar, print_json};
+use crate::run::{Count, Failure, Outcome, Size, bytes_bar, print_json, with_stdout};
 use chronicle::{
     System,
-    storage::verify::{Options, verify_with},
+    storage::verify::{Options, Report, verify_with},
 };
 use std::{io::Write, path::PathBuf};
 
@@ -17,6 +17,7 @@ Examples:
 Exit code 1 if anything is damaged; each problem names file and offset. A torn tail behind the last durable position of
 a file that is still open is not damage, and is told.")]
 pub(crate) struct Args {
+    /// A root, a tier, a day's directory, a queue's directory, or a file
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// One JSON object: {files, bytes, frames, problems: [{path, offset, what}], …}
@@ -40,25 +41,32 @@ pub(crate) fn run(args: Args) -> Outcome {
     if args.json {
         print_json(&report)?;
     } else {
-        let mut out = std::io::stdout().lock();
-        for problem in &report.problems {
-            writeln!(out, "damaged: {problem}")?;
-        }
-        for note in &report.notes {
-            writeln!(out, "note: {note}")?;
-        }
-        writeln!(
-            out,
-            "{} files, {} frames, {}: {}",
-            Count(report.files),
-            Count(report.frames),
-            Size(report.bytes),
-            match report.problems.len() {
-                0 => "whole".to_owned(),
-                1 => "1 problem".to_owned(),
-                n => format!("{n} problems"),
-            }
-        )?;
+        with_stdout(|out| tell(out, &report))?;
     }
     if report.problems.is_empty() { Ok(()) } else { Err(Failure::told()) }
+}
+
+fn tell(out: &mut dyn Write, report: &Report) -> Outcome {
+    for problem in &report.problems {
+        writeln!(out, "damaged: {problem}")?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    writeln!(
+        out,
+        "{}, {} frames, {}: {}",
+        match report.files {
+            1 => "1 file".to_owned(),
+            n => format!("{} files", Count(n)),
+        },
+        Count(report.frames),
+        Size(report.bytes),
+        match report.problems.len() {
+            0 => "whole".to_owned(),
+            1 => "1 problem".to_owned(),
+            n => format!("{n} problems"),
+        }
+    )?;
+    Ok(())
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         max_bytes: u64::from(SEGMENT_LEN) * 8,
         ..PublisherOptions::new(Profile::Raw)
     };
-    let mut stream = RawStream::open_with(&system, &root, venue, options)?;
+    let mut stream = RawStream::open(&system, &root, venue, options)?;
     await_readers(&root.raw_queue(&Name::new(venue.name())?), &args.await_reader)?;
 
     let name = input.name.clone();

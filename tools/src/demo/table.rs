@@ -1,11 +1,14 @@
 //! The demo's last screen.
 
 use super::Summary;
-use crate::run::{Count, Outcome, Size};
+use crate::run::{Count, Outcome, Size, with_stdout};
 use std::{io::Write, path::Path};
 
 pub(crate) fn print(summary: &Summary, kept: Option<&Path>) -> Outcome {
-    let mut out = std::io::stdout().lock();
+    with_stdout(|out| tell(out, summary, kept))
+}
+
+fn tell(out: &mut dyn Write, summary: &Summary, kept: Option<&Path>) -> Outcome {
     let s = summary;
     let yes = |good: bool| if good { "✓" } else { "✗" };
     writeln!(out, "Chronicle, {} through feed, queue, refinery and archive", s.input)?;
