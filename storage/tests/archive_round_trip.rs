@@ -7,15 +7,12 @@ mod archive_fixture;
 
 use archive_fixture::{Row, book, read, rows};
 use chronicle_core::frame::{Decoded, decode};
-use chronicle_platform::{Open, Platform, sim::Sim};
+use chronicle_platform::{Platform, sim::Sim};
 use chronicle_storage::{
     Error,
     archive::{ColdFile, Options, compress, index_path, layout, parse_index},
 };
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 fn options(threads: usize) -> Options {
     Options { threads, ..Options::default() }
@@ -270,9 +267,9 @@ fn the_zstd_command_gives_back_the_sealed_file() {
     assert_eq!(summary.frames, 6000);
     assert_eq!(
         summary.compressed_len,
-        linux.open(&zst, Open::Read).map(|f| chronicle_platform::File::len(&f)).unwrap().unwrap()
+        linux.open(&zst, chronicle_platform::Open::Read).map(|f| chronicle_platform::File::len(&f)).unwrap().unwrap()
     );
-    let Ok(output) = Command::new("zstd").arg("-dc").arg(&zst).output() else {
+    let Ok(output) = std::process::Command::new("zstd").arg("-dc").arg(&zst).output() else {
         eprintln!("skipped: no zstd command here");
         return;
     };

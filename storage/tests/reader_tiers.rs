@@ -13,7 +13,7 @@ use chronicle_storage::{
     ErrorKind,
     archive::{self, ColdFile, Options},
     partition::{PartitionWriter, Tail},
-    reader::{ArchiveReader, FrameFile, Partition},
+    reader::{ArchiveReader, Partition},
     root::{Date, Name, PartitionId, Root, Stream, Tier},
 };
 use std::path::Path;
@@ -374,5 +374,8 @@ fn the_same_on_linux() {
     assert_eq!(partition.tier(), Tier::Cold);
     assert_eq!(read_on(&mut partition, &rows, 1), 3_001);
     let path = root.partition(Tier::Cold, &id());
-    assert!(FrameFile::open(&linux, &archive::index_path(&path)).unwrap_err().offset() == Some(0));
+    assert!(
+        chronicle_storage::reader::FrameFile::open(&linux, &archive::index_path(&path)).unwrap_err().offset()
+            == Some(0)
+    );
 }
