@@ -174,6 +174,8 @@ pub(crate) struct Summary {
     pub(crate) wait: String,
     pub(crate) cores: usize,
     pub(crate) problems: Vec<String>,
+    /// What was wrong with the recording: what is whole in it was played and compared.
+    pub(crate) notes: Vec<String>,
 }
 
 /// From the feed's call to `append` to the fast strategy's hands.
@@ -198,7 +200,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
     let began = Instant::now();
     let system = System;
-    let scratch = tempfile::Builder::new().prefix("chronicle-demo-").tempdir()?;
+    let scratch = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
     let place = set_up(&args, &system, scratch.path())?;
     let hot = Hot::choose(&args, &system, scratch.path())?;
     let place = Place { tiers: TierArgs { hot: hot.dir(), ..TierArgs::default() }, ..place };
@@ -217,6 +219,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         table::print(&summary, args.keep.as_deref())?;
     }
     if summary.ok { Ok(()) } else { Err(Failure::told()) }
+}
+
+/// Directories say which demo made them, for who finds one that was killed.
+fn prefix() -> String {
+    format!("chronicle-demo-{}-", std::process::id())
 }
 
 fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<Place, Failure> {
@@ -285,7 +292,7 @@ impl Hot {
         if free < HOT_ROOM {
             return Ok(fallback(format!("{} has {} MiB free, {} needed", dir.display(), free >> 20, HOT_ROOM >> 20)));
         }
-        match tempfile::Builder::new().prefix("chronicle-demo-").tempdir_in(&dir) {
+        match tempfile::Builder::new().prefix(&prefix()).tempdir_in(&dir) {
             Ok(memory) => Ok(Hot { memory: Some(memory), told: format!("shared memory ({})", dir.display()) }),
             Err(error) => Ok(fallback(error.to_string())),
         }
@@ -355,6 +362,9 @@ fn play(
     }
 
     let feed: feed::Told = feed.finish(stop)?;
+    if feed.events == 0 {
+        return Err(Failure::Problem(format!("{}: no whole message of {} in it", place.name, place.venue.name())));
+    }
     let fast: strategy::Told = fast.finish(stop)?;
     let slow: strategy::Told = slow.finish(stop)?;
     refinery.tell("finish")?;
@@ -396,6 +406,7 @@ fn play(
         hot: hot.told.clone(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         problems,
+        notes: feed.notes,
     })
 }
 

@@ -338,12 +338,15 @@ fn tell(out: &mut dyn Write, value: &Value, depth: usize) -> io::Result<()> {
             for item in items.iter().filter_map(Value::as_object) {
                 names.extend(item.keys().filter(|name| !names.contains(name)).collect::<Vec<_>>());
             }
-            let mut rows = vec![names.iter().map(|name| name.replace('_', " ")).collect::<Vec<_>>()];
+            let mut rows =
+                vec![names.iter().map(|name| name.trim_end_matches("_ns").replace('_', " ")).collect::<Vec<_>>()];
             for item in items {
                 rows.push(names.iter().map(|name| plain(name, &item[name.as_str()])).collect());
             }
             let number = |column: usize| {
-                names.get(column).is_some_and(|name| items.iter().all(|item| !item[name.as_str()].is_string()))
+                names.get(column).is_some_and(|name| {
+                    items.iter().all(|item| !item[name.as_str()].is_string() && !item[name.as_str()].is_array())
+                })
             };
             table(out, &rows, number, &pad)?;
         }

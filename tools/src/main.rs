@@ -1,6 +1,6 @@
 //! The `chronicle` command.
 //!
-//! One file per command; [`run`](crate::run) holds what they share: the root, exit codes, output. A command never
+//! One file per command; `run.rs` holds what they share: the root, exit codes, output. A command never
 //! prints half an answer: it collects, then prints a table or, with `--json`, one object.
 //!
 //! Exit codes: 0 done; 1 it found a problem (damage, a gap where a book was asked for, a check that failed);

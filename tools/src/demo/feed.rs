@@ -10,7 +10,7 @@ use crate::{
 };
 use chronicle::{
     System,
-    feed::{Pace, Recording},
+    feed::{Pace, Recording, Report},
     platform::Platform,
     storage::{
         queue::{Profile, PublisherOptions},
@@ -47,6 +47,8 @@ pub(crate) struct Told {
     pub(crate) events_per_s: f64,
     /// The same in MB of records.
     pub(crate) mb_per_s: f64,
+    /// What is wrong with the recording.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Segments of the demo's raw queue: small, so that it rolls and fits a small /dev/shm.
@@ -107,6 +109,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             break;
         }
     }
+    let notes = flaws(&recording.into_report());
     let busy = (began.elapsed() - waited).as_secs_f64().max(1e-9);
     let appended = stream.appended();
     stream.finish()?;
@@ -117,8 +120,25 @@ pub(crate) fn run(args: Args) -> Outcome {
         bytes,
         events_per_s: events as f64 / busy,
         mb_per_s: bytes as f64 / 1e6 / busy,
+        notes,
     });
     Ok(())
+}
+
+fn flaws(report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    if report.malformed > 0 {
+        let lines: Vec<String> = report.malformed_lines.iter().take(5).map(|bad| bad.line.to_string()).collect();
+        let more = if report.malformed > 5 { ", …" } else { "" };
+        notes.push(format!("{} malformed lines were left out: {}{more}", report.malformed, lines.join(", ")));
+    }
+    if let Some(cut) = &report.truncated_at {
+        notes.push(format!("the recording is truncated: {} whole lines were played; {}", report.lines, cut.why));
+    }
+    if let Some(cut) = &report.corrupt_at {
+        notes.push(format!("the recording is damaged: {} whole lines were played; {}", report.lines, cut.why));
+    }
+    notes
 }
 
 fn await_readers(queue: &std::path::Path, readers: &[String]) -> Outcome {

@@ -89,6 +89,9 @@ fn tell(out: &mut dyn Write, summary: &Summary, kept: Option<&Path>) -> Outcome 
     for problem in &s.problems {
         writeln!(out, "  problem: {problem}")?;
     }
+    for note in &s.notes {
+        writeln!(out, "  note: {note}")?;
+    }
     let verdict = if s.ok { "every check holds" } else { "a check does not hold" };
     writeln!(out, "{verdict}, in {:.1} s", s.seconds)?;
     if let Some(dir) = kept {

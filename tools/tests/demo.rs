@@ -1,0 +1,271 @@
+//! The demo proves what it shows: each of its verdicts can turn false, and it leaves nothing behind.
+
+mod support;
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use support::*;
+
+/// One demo at a time: it has six processes, and some of them spin.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A demo with a temporary directory of its own.
+struct Demo {
+    temporary: tempfile::TempDir,
+    command: Command,
+}
+
+impl Demo {
+    fn new(more: &[&str]) -> Self {
+        let temporary = scratch();
+        let mut command = Command::new(BINARY);
+        command.args(["demo", "--json", "--seconds"]).args(more).env("TMPDIR", temporary.path()).stdin(Stdio::null());
+        Demo { temporary, command }
+    }
+
+    /// Runs it to its end, after which nothing of it is left.
+    #[track_caller]
+    fn run(mut self) -> Ran {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.command.spawn().expect("it starts");
+        let pid = child.id();
+        let output = child.wait_with_output().expect("it ends");
+        let ran = Ran {
+            what: format!("{:?}", self.command),
+            code: output.status.code(),
+            out: output.stdout,
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        self.leaves_nothing(pid);
+        ran
+    }
+
+    fn spawn(&mut self) -> Child {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    }
+
+    #[track_caller]
+    fn leaves_nothing(&self, pid: u32) {
+        let names = |dir: &Path| -> Vec<PathBuf> {
+            fs::read_dir(dir).into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
+        };
+        assert_eq!(names(self.temporary.path()), Vec::<PathBuf>::new(), "left in the temporary directory");
+        assert_eq!(in_memory(pid), Vec::<PathBuf>::new(), "left in memory");
+        assert_eq!(parts_in(self.temporary.path()), Vec::<u32>::new(), "processes left");
+    }
+}
+
+/// What a demo made in shared memory.
+fn in_memory(pid: u32) -> Vec<PathBuf> {
+    let ours = format!("chronicle-demo-{pid}-");
+    fs::read_dir("/dev/shm")
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours)))
+        .collect()
+}
+
+/// Processes that were told of this directory.
+fn parts_in(dir: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
+        if String::from_utf8_lossy(&command).contains(&*dir.to_string_lossy()) {
+            found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_check_holds() {
+    let _turn = alone();
+    let ran = Demo::new(&["1"]).run().ok();
+    let told = ran.json();
+    assert_eq!(told["ok"], true);
+    assert_eq!(told["events"], 15_000);
+    assert_eq!(told["replay"], "identical");
+    assert_eq!(told["problems"], Value::Array(Vec::new()));
+    // Counted by another program: quotes whose update id is that of an applied delta.
+    assert_eq!(told["books"]["checked"], told["books"]["equal"]);
+    assert_eq!(told["books"]["checked"], 227);
+    let number = |pointer: &str| {
+        let value = told.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer}: {told}"));
+        assert!(value > 0.0, "{pointer} is {value}");
+        value
+    };
+    let latencies = ["p50", "p99", "p999", "max"].map(|name| number(&format!("/latency_ns/{name}")));
+    assert!(latencies.is_sorted(), "{latencies:?}");
+    let bytes = ["raw", "warm", "cold"].map(|name| number(&format!("/bytes/{name}")));
+    assert!(bytes[2] < bytes[1], "cold is smaller than warm: {bytes:?}");
+    for name in ["/import_events_per_s", "/refine_events_per_s", "/seconds"] {
+        number(name);
+    }
+    let killed = told["killed"].as_array().expect("a list");
+    assert_eq!(killed.len(), 1, "{told}");
+    assert!(killed[0]["pid"].is_u64() && killed[0]["phase"].is_string(), "{told}");
+    for strategy in told["strategies"].as_array().expect("a list") {
+        assert_eq!(strategy["records"], 15_001, "{told}");
+    }
+}
+
+#[test]
+fn a_record_that_is_dropped_is_missed() {
+    let _turn = alone();
+    let told = Demo::new(&["0", "--sabotage", "drop-record"]).run().exits(1).json();
+    assert_eq!(told["ok"], false);
+    assert!(told["replay"].as_str().is_some_and(|replay| replay.starts_with("line 1000: ")), "{told}");
+}
+
+#[test]
+fn a_byte_that_is_flipped_is_found() {
+    let _turn = alone();
+    let told = Demo::new(&["0", "--sabotage", "flip-byte"]).run().exits(1).json();
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["verified"]["damaged"], 1);
+    assert_ne!(told["replay"], "identical");
+    let first = told["problems"][0].as_str().expect("a problem");
+    assert!(first.contains("book.q.zst: offset "), "{first}");
+}
+
+#[test]
+fn two_kills_are_not_one() {
+    let _turn = alone();
+    let told = Demo::new(&["0", "--sabotage", "kill-twice"]).run().exits(1).json();
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["killed"].as_array().map(Vec::len), Some(2));
+    assert_eq!(told["replay"], "identical", "the archive is right all the same");
+    assert_eq!(told["books"]["checked"], told["books"]["equal"]);
+}
+
+/// A container has 64 MiB of shared memory, or 16: less than the demo would like.
+#[test]
+fn little_shared_memory() {
+    let _turn = alone();
+    let mut probe = Command::new("unshare");
+    probe.args(["-m", "mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", "/dev/shm"]);
+    if !probe.stdin(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to mount a small /dev/shm");
+        return;
+    }
+    let mut demo = Demo::new(&[]);
+    let mut command = Command::new("unshare");
+    command.args([
+        "-m",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=16m tmpfs /dev/shm && exec \"$0\" demo --json --seconds 0",
+    ]);
+    command.arg(BINARY).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+    demo.command = command;
+    let told = demo.run().ok().json();
+    assert_eq!(told["ok"], true);
+    let hot = told["hot"].as_str().expect("where the queue lay");
+    assert!(hot.starts_with("disk: ") && hot.contains("16 MiB free"), "{hot}");
+}
+
+#[test]
+fn interrupted_it_leaves_nothing() {
+    let _turn = alone();
+    let mut demo = Demo::new(&["20"]);
+    let mut child = demo.spawn();
+    until("parts run", || parts_in(demo.temporary.path()).len() >= 4);
+    signal("INT", child.id());
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(1), "{status}");
+    demo.leaves_nothing(child.id());
+}
+
+#[test]
+fn killed_its_parts_go_too() {
+    let _turn = alone();
+    let mut demo = Demo::new(&["20"]);
+    let mut child = demo.spawn();
+    until("parts run", || parts_in(demo.temporary.path()).len() >= 4);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ends");
+    until("parts are gone", || parts_in(demo.temporary.path()).is_empty());
+    // What nobody was left to remove.
+    for dir in in_memory(child.id()) {
+        fs::remove_dir_all(dir).expect("removed");
+    }
+}
+
+#[test]
+fn a_root_that_is_kept_is_whole() {
+    let _turn = alone();
+    let dir = scratch();
+    let kept = dir.path().join("kept");
+    let mut demo = Demo::new(&["0"]);
+    demo.command.arg("--keep").arg(&kept);
+    demo.run().ok();
+    verify(&kept).ok();
+    about("book", &kept, "binance-spot", "ethusdt", &["--at", "latest", "--csv"]).ok().says("bid,");
+    chronicle(["inspect".as_ref(), kept.as_os_str()]).ok().says("2024-08-08");
+
+    let before = tree(&kept);
+    let mut again = Demo::new(&["0"]);
+    again.command.arg("--keep").arg(&kept);
+    again.run().exits(2).says("is not empty");
+    assert_same("refused", &before, &tree(&kept));
+}
+
+#[test]
+fn recordings_that_are_damaged() {
+    let Some(data) = recordings() else { return };
+    let _turn = alone();
+    for (name, events, note) in [
+        ("truncated_spot.gz", 2_428, Some("truncated")),
+        ("malformed_spot.gz", 3_000, Some("5 malformed lines")),
+        ("gap_spot.gz", 3_988, None),
+    ] {
+        let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+        demo.command.arg("--input").arg(data.join("damaged").join(name));
+        let told = demo.run().ok().json();
+        assert_eq!(told["events"], events, "{name}: {told}");
+        assert_eq!(told["replay"], "identical", "{name}: {told}");
+        let notes = told["notes"].to_string();
+        assert_eq!(note.is_some(), notes != "[]", "{name}: {notes}");
+        assert!(notes.contains(note.unwrap_or_default()), "{name}: {notes}");
+    }
+}
+
+#[test]
+fn recordings_with_nothing_in_them() {
+    let _turn = alone();
+    let dir = scratch();
+    for (name, text) in [("empty", ""), ("words", "no message at all\nnor here\n")] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+        demo.command.arg("--input").arg(&path);
+        demo.run().exits(1).says(name).says("no whole message");
+    }
+    let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+    demo.command.arg("--input").arg(dir.path().join("absent"));
+    demo.run().exits(2).says("absent");
+}
+
+#[track_caller]
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < Duration::from_secs(30), "not in 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill is there");
+    assert!(status.success());
+}
