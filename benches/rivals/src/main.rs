@@ -113,7 +113,7 @@ fn child(words: &[String]) -> ExitCode {
         ["pong", how, dir] => ping::pong(how, Path::new(dir)),
         ["roll-write", how, warm, count, dir] => roll::write(how, warm, count, Path::new(dir)),
         ["roll-read", warm, count, dir] => roll::read(warm, count, Path::new(dir)),
-        ["recover-write", mib, dir] => recover::write(mib, Path::new(dir)),
+        ["recover-write", segments, mib, dir] => recover::write(segments, mib, Path::new(dir)),
         _ => Err(format!("{}: not a child's words", words.join(" "))),
     };
     match result {

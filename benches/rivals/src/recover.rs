@@ -14,22 +14,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Segments of the large queue, 1 GiB of frames and the ones ahead, and of the small one.
+const LARGE: u64 = 18;
+const SMALL: u64 = 4;
 const PAYLOAD: [u8; 64] = [7; 64];
 
 pub fn run(dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
-    let measure = |name: &str, mib: u64| -> Measure<'static> {
+    // Both have used up their budget and use segments again, as a queue does for all of its life but the beginning.
+    let measure = |name: &str, segments: u64| -> Measure<'static> {
         let dir: PathBuf = dir.join(name);
         let mut writer: Option<Other> = None;
         Box::new(move || {
             // The killed one left all but its last moments; each round kills another that wrote a little more.
-            let full = writer.is_some();
-            let mib = if full { 1 } else { mib }.to_string();
-            let mut other = Other::start(&[], &["recover-write", &mib], &dir)?;
+            let mib = if writer.is_some() { 1 } else { (segments + 2) * u64::from(SEGMENT >> 20) };
+            let mut other = Other::start(&[], &["recover-write", &segments.to_string(), &mib.to_string()], &dir)?;
             let written: u64 = other.hear()?.parse().map_err(|it| format!("{it}"))?;
             other.kill()?;
             writer = Some(other);
             let began = Instant::now();
-            let publisher = queue::publisher(&dir, options())?;
+            let publisher = queue::publisher(&dir, options(segments))?;
             let took = began.elapsed().as_secs_f64() * 1e3;
             if publisher.next_seq() <= written {
                 return Err(format!("seq {written} was acknowledged, and the next one is {}", publisher.next_seq()));
@@ -48,22 +51,23 @@ pub fn run(dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
         target,
     };
     let millis = Target::Median(50.0);
-    out(case("open a 1 GiB queue after its writer was killed", measure("large", 1000), None, millis).run(9)?);
+    out(case("open a 1 GiB queue after its writer was killed", measure("large", LARGE), None, millis).run(9)?);
     let _ = std::fs::remove_dir_all(dir.join("large"));
-    let small = Some(("the same with 192 MiB", measure("small", 130)));
-    out(case("and independent of its size", measure("again", 1000), small, Target::Ratio(1.25)).run(9)?);
+    let small = Some(("the same with 256 MiB", measure("small", SMALL)));
+    out(case("and independent of its size", measure("again", LARGE), small, Target::Ratio(1.25)).run(9)?);
     Ok(())
 }
 
-fn options() -> PublisherOptions {
-    // Room for a GiB of frames and the segments ahead.
-    PublisherOptions { max_bytes: 1200 << 20, segment_len: SEGMENT, ..PublisherOptions::new(Profile::Raw) }
+fn options(segments: u64) -> PublisherOptions {
+    let max_bytes = segments * u64::from(SEGMENT);
+    PublisherOptions { max_bytes, segment_len: SEGMENT, ..PublisherOptions::new(Profile::Raw) }
 }
 
-/// Writes so many MiB, says the last seq, and goes on until it is killed.
-pub fn write(mib: &str, dir: &Path) -> Result<(), String> {
-    let len: u64 = mib.parse::<u64>().map_err(|it| it.to_string())? << 20;
-    let mut publisher = queue::publisher(dir, options())?;
+/// Writes so many MiB into a queue of so many segments, says the last seq, and goes on until it is killed.
+pub fn write(segments: &str, mib: &str, dir: &Path) -> Result<(), String> {
+    let number = |word: &str| word.parse::<u64>().map_err(|it| it.to_string());
+    let len = number(mib)? << 20;
+    let mut publisher = queue::publisher(dir, options(number(segments)?))?;
     let mut written = 0;
     let mut last = 0;
     while written < len {

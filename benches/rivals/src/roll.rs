@@ -24,8 +24,8 @@ const FRAME: u64 = 96;
 const ROUNDS: usize = 5;
 /// Bytes of the baseline's writer: what its one segment takes.
 const BASELINE: u64 = 1000 << 20;
-/// Bytes that go before: until then every segment is a new file, afterwards they are used again.
-const WARM: u64 = 1200 << 20;
+/// Bytes that go before: the budget and some more, so that behind it segments are used again.
+const WARM: u64 = 1500 << 20;
 /// A call that nothing else makes, seen by strace as a mark: signal number 0 to itself, which does nothing.
 const MARK: &str = "kill(";
 
