@@ -170,6 +170,26 @@ pub fn venues<P: Platform>(platform: &P, root: &Root) -> Result<Vec<Name>> {
     Ok(found.into_iter().collect())
 }
 
+/// Up to which length each partition of a venue that still grows is durable, by its checkpoint; none without one.
+///
+/// For `verify`: before that length, what does not fit is damage; behind it, a torn tail. A day that is being sealed may
+/// be among them, and longer than this says.
+///
+/// # Errors
+///
+/// The checkpoint is damaged, or cannot be read.
+pub fn durable_lens<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Result<BTreeMap<PartitionId, u64>> {
+    let Some(checkpoint) = Checkpoint::read(platform, &checkpoint::path(root, venue))? else {
+        return Ok(BTreeMap::new());
+    };
+    let symbols = checkpoint.refinery.symbols();
+    let of = |(place, committed): &(Place, Committed)| {
+        let code = symbols.get(place.symbol as usize)?.code().clone();
+        Some((PartitionId::new(venue.clone(), code, place.date, place.stream), committed.len))
+    };
+    Ok(checkpoint.committed.iter().filter_map(of).collect())
+}
+
 fn must_exist<P: Platform>(platform: &P, root: &Root) -> Result<()> {
     for dir in [&root.hot, &root.warm, &root.cold, &root.state] {
         if platform.exists(dir)? {

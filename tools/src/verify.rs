@@ -3,9 +3,20 @@
 use crate::run::{Count, Failure, Outcome, Size, bytes_bar, print_json, with_stdout};
 use chronicle::{
     System,
-    storage::verify::{Options, Report, verify_with},
+    etl::{
+        self,
+        refine::{durable_lens, venues},
+    },
+    storage::{
+        root::{Root, Tier},
+        verify::{Options, Problem, Report, verify_with},
+    },
 };
-use std::{io::Write, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// Check every byte of a file, a queue, a partition's directory or a whole root
 #[derive(clap::Args)]
@@ -33,10 +44,13 @@ pub(crate) fn run(args: Args) -> Outcome {
     if args.json {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
-    let report = verify_with(&System, &args.path, Options::default(), &mut |done, total| {
+    let durable = Durable::around(&args.path);
+    let options = Options { synced_len: &|path| durable.len_of(path), ..Options::default() };
+    let mut report = verify_with(&System, &args.path, options, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
+    report.problems.extend(durable.problems);
     bar.finish_and_clear();
     if args.json {
         print_json(&report)?;
@@ -44,6 +58,75 @@ pub(crate) fn run(args: Args) -> Outcome {
         with_stdout(|out| tell(out, &report))?;
     }
     if report.problems.is_empty() { Ok(()) } else { Err(Failure::told()) }
+}
+
+/// What the refinery's checkpoints say about files that still grow.
+#[derive(Default)]
+struct Durable {
+    lens: HashMap<PathBuf, u64>,
+    problems: Vec<Problem>,
+}
+
+impl Durable {
+    /// Of the root that the path is, or whose warm tier it lies in.
+    fn around(path: &Path) -> Self {
+        let mut durable = Durable::default();
+        let has_state = |dir: &Path| dir.join("state").join("refine").is_dir();
+        // Told in the words of the call where that is the root.
+        let is_root = has_state(path);
+        let Ok(whole) = path.canonicalize() else { return durable };
+        let dir = if is_root { Some(path) } else { whole.ancestors().find(|dir| has_state(dir)) };
+        let Some(dir) = dir else { return durable };
+        let root = Root::new(dir);
+        if !is_root && !whole.starts_with(&root.warm) {
+            return durable;
+        }
+        for venue in venues(&System, &root).unwrap_or_default() {
+            match durable_lens(&System, &root, &venue) {
+                Ok(lens) => {
+                    for (id, len) in lens {
+                        let file = root.partition(Tier::Warm, &id);
+                        if is_root && !file.exists() && !root.partition(Tier::Cold, &id).exists() {
+                            let what = format!("missing: {len} bytes of it were durable");
+                            durable.problems.push(Problem { path: file, offset: None, what });
+                        } else if let Ok(file) = file.canonicalize() {
+                            durable.lens.insert(file, len);
+                        }
+                    }
+                }
+                Err(etl::Error::Storage(error)) if error.path().is_some() => durable.problems.push(Problem {
+                    path: error.path().unwrap_or(path).to_owned(),
+                    offset: error.offset(),
+                    what: told_without_place(&error),
+                }),
+                Err(error) => {
+                    let what = crate::run::chain(&error);
+                    durable.problems.push(Problem { path: dir.to_owned(), offset: None, what });
+                }
+            }
+        }
+        durable
+    }
+
+    fn len_of(&self, path: &Path) -> Option<u64> {
+        if self.lens.is_empty() {
+            return None;
+        }
+        self.lens.get(&path.canonicalize().ok()?).copied()
+    }
+}
+
+/// An error's text without path and offset, which stand before it in the report.
+fn told_without_place(error: &chronicle::storage::Error) -> String {
+    let text = crate::run::chain(error);
+    let mut rest = text.as_str();
+    if let Some(path) = error.path() {
+        rest = rest.strip_prefix(&format!("{}: ", path.display())).unwrap_or(rest);
+    }
+    if let Some(offset) = error.offset() {
+        rest = rest.strip_prefix(&format!("offset {offset}: ")).unwrap_or(rest);
+    }
+    rest.to_owned()
 }
 
 fn tell(out: &mut dyn Write, report: &Report) -> Outcome {
