@@ -256,7 +256,8 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     let dir = if dir == Path::new("") { Path::new(".") } else { dir };
     let trouble = |errno| Trouble::new("sync directory", dir, errno);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::io::retry_on_intr(|| fs::open(dir, flags, Mode::empty())).map_err(trouble)?;
+    let fd = rustix::io::retry_on_intr(|| fs::open(dir, flags, Mode::empty()))
+        .map_err(|errno| Trouble::new("open directory", dir, errno))?;
     full_sync(&fd).map_err(trouble)
 }
 

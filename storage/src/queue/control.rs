@@ -5,13 +5,17 @@
 
 use super::{
     layout::{
-        CONTROL_MAGIC, CONTROL_SLOTS, ControlSlot, HEARTBEAT, META_LEN, MetaHeader, OLDEST, REQUIRED_MAX, Summed,
-        crc_text,
+        CONTROL_MAGIC, CONTROL_SLOTS, COUNT_END, ControlSlot, EPOCH_END, FAILED, HEARTBEAT, META_LEN, MetaHeader,
+        OLDEST, REQUIRED_MAX, Summed, UNLOCKED, crc_text, failed_in,
     },
     names::Names,
 };
 use crate::{Error, Result, root::Name};
-use chronicle_core::{Checksum, Clock, RegionMut, Window, wake};
+use chronicle_core::{
+    Checksum, Clock, RegionMut, Window,
+    layout::{FRAME_ALIGN, HEADER_LEN, MAX_SEGMENT_LEN},
+    wake,
+};
 use chronicle_platform::{File, Open, Platform};
 use std::path::{Path, PathBuf};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -119,6 +123,26 @@ impl State {
         if slot.required_count as usize > REQUIRED_MAX {
             return field(83, "required_count", slot.required_count.into());
         }
+        // Every sum from here on starts from one of these.
+        for (at, name, found, end) in [
+            (0, "generation", slot.generation.get(), COUNT_END),
+            (24, "epoch", slot.epoch.get().into(), EPOCH_END.into()),
+            (32, "seq_bound", slot.seq_bound.get(), COUNT_END),
+            (40, "last_segment", slot.last_segment.get(), COUNT_END),
+            (48, "synced_segment", slot.synced_segment.get(), slot.last_segment.get().saturating_add(1)),
+            (56, "synced_seq", slot.synced_seq.get(), slot.seq_bound.get().saturating_add(2)),
+        ] {
+            if found >= end {
+                return field(at, name, found);
+            }
+        }
+        if slot.synced_seq.get() == 0 {
+            return field(56, "synced_seq", 0);
+        }
+        let offset = slot.synced_offset.get() as usize;
+        if !(HEADER_LEN..MAX_SEGMENT_LEN).contains(&offset) || !offset.is_multiple_of(FRAME_ALIGN) {
+            return field(64, "synced_offset", offset as u64);
+        }
         let mut required = Vec::new();
         for (at, name) in slot.required[..slot.required_count as usize].iter().enumerate() {
             let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
@@ -158,6 +182,8 @@ pub(crate) struct Control {
     pub(crate) state: State,
     /// A slot was there and no longer whole: the older one counts.
     pub(crate) torn: bool,
+    /// What the live word says of failed syncs.
+    failed: u64,
 }
 
 impl Control {
@@ -183,6 +209,7 @@ impl Control {
                 // Only the first state ever written stands alone.
                 torn: wrong.is_some() || (empty && state.generation > FIRST_GENERATION),
                 state,
+                failed: u64::from_le_bytes(std::array::from_fn(|byte| bytes[FAILED + byte])),
             }),
             (None, Some(error)) => Err(error),
             (None, None) => {
@@ -190,6 +217,17 @@ impl Control {
                 Err(Error::malformed(path, CONTROL_SLOTS[0] as u64, what))
             }
         }
+    }
+
+    /// Whether the machine died under the last writer and no writer has looked since. A torn slot may have been of a
+    /// writer that came after one that closed.
+    pub(crate) fn is_unrecovered<P: Platform>(&self, platform: &P) -> bool {
+        self.state.boot_id != platform.boot_id() && (!self.state.closed || self.torn)
+    }
+
+    /// Whether a sync failed in this boot and nobody has made durable since what it was to.
+    pub(crate) fn has_failed<P: Platform>(&self, platform: &P) -> bool {
+        self.failed == failed_in(platform.boot_id())
     }
 
     /// Reads a file with `read_at`: nothing that a peer does to it can hurt.
@@ -214,6 +252,8 @@ pub(crate) struct ControlFile<P: Platform> {
     file: P::File,
     map: P::MapMut,
     poisoned: bool,
+    /// What [`FAILED`] is in this boot once a sync has failed.
+    failed: u64,
     pub(crate) queue_id: [u8; 16],
     pub(crate) state: State,
 }
@@ -229,9 +269,9 @@ impl<P: Platform> ControlFile<P> {
         };
         let control = Control::read::<P>(&path, &file)?;
         let map = platform.map_mut(&file, META_LEN)?;
-        let this =
-            ControlFile { path, file, map, poisoned: false, queue_id: control.queue_id, state: control.state.clone() };
-        Ok(Some((this, control)))
+        let failed = failed_in(platform.boot_id());
+        let (queue_id, state) = (control.queue_id, control.state.clone());
+        Ok(Some((ControlFile { path, file, map, poisoned: false, failed, queue_id, state }, control)))
     }
 
     /// Makes it, with a first slot, and publishes it: from then on there is a queue.
@@ -246,12 +286,32 @@ impl<P: Platform> ControlFile<P> {
             .copy_from_slice(MetaHeader::new(CONTROL_MAGIC, queue_id, platform.now_ns()).as_bytes());
         bytes[CONTROL_SLOTS[0]..CONTROL_SLOTS[0] + size_of::<ControlSlot>()]
             .copy_from_slice(state.to_slot().as_bytes());
+        // Until its name is durable too: who finds it like this makes another.
+        let failed = failed_in(platform.boot_id());
+        bytes[FAILED..FAILED + 8].copy_from_slice(&failed.to_le_bytes());
         let file = platform.open(&fresh, Open::Create)?;
         file.allocate(META_LEN as u64)?;
         file.write_at(&bytes, 0)?;
         platform.publish(&file, &fresh, &path)?;
+        // By its name from now on, which is what an error should say.
+        let file = platform.open(&path, Open::Write)?;
         let map = platform.map_mut(&file, META_LEN)?;
-        Ok(ControlFile { path, file, map, poisoned: false, queue_id, state })
+        let this = ControlFile { path, file, map, poisoned: false, failed, queue_id, state };
+        this.forget_failure();
+        Ok(this)
+    }
+
+    /// Says to whoever opens the queue next in this boot that a sync failed: what memory shows may be nowhere else.
+    ///
+    /// Not through the mapping: where a file system has given up, a store is a fault and a write an error.
+    pub(crate) fn tell_failure(&self) {
+        // Where not even this can be written, nothing can, and nobody opens the queue.
+        _ = self.file.write_at(&self.failed.to_le_bytes(), FAILED as u64);
+    }
+
+    /// All that the queue shows is durable again, in files that no sync has failed of.
+    pub(crate) fn forget_failure(&self) {
+        self.map.window_mut().store64(FAILED, 0);
     }
 
     /// Changes what it says and makes that durable. After an error nobody knows which of the two it says, and no later
@@ -267,7 +327,10 @@ impl<P: Platform> ControlFile<P> {
         self.map.window_mut().copy_in(at, state.to_slot().as_bytes());
         self.state = state;
         let synced = self.file.sync();
-        self.poisoned = synced.is_err();
+        if synced.is_err() {
+            self.poisoned = true;
+            self.tell_failure();
+        }
         Ok(synced?)
     }
 
@@ -280,6 +343,14 @@ impl<P: Platform> ControlFile<P> {
         let window = self.map.window_mut();
         if window.load(HEARTBEAT) != tick {
             window.store(HEARTBEAT, tick);
+        }
+    }
+
+    /// Says whether others can see by `alive.lock` that there is a writer.
+    pub(crate) fn set_unlocked(&self, unlocked: bool) {
+        let window = self.map.window_mut();
+        if window.load(UNLOCKED) != u32::from(unlocked) {
+            window.store(UNLOCKED, unlocked.into());
         }
     }
 
@@ -298,6 +369,11 @@ impl<P: Platform> ControlFile<P> {
     pub(crate) fn counter(&self, at: usize) -> u64 {
         self.map.window_mut().load64(at)
     }
+}
+
+/// Whether an error says that something may not have become durable, and never will by another try.
+pub(crate) fn is_failed_sync(error: &Error) -> bool {
+    matches!(error, Error::Trouble(trouble) if trouble.operation().starts_with("sync"))
 }
 
 /// The monotonic clock in steps of about a millisecond, in 32 bits: compare by wrapping difference.

@@ -6,7 +6,7 @@ use super::{
     control::{Control, age, tick},
     cursor::{self, Position},
     index,
-    layout::{ABORTED, HEARTBEAT, META_LEN, OLDEST, RECYCLED, REFUSED, ROLLS},
+    layout::{ABORTED, HEARTBEAT, META_LEN, OLDEST, RECYCLED, REFUSED, ROLLS, UNLOCKED},
     names::Names,
     segment::{Head, head, ids},
 };
@@ -14,7 +14,13 @@ use crate::{Error, Result};
 use chronicle_core::{Checksum, Clock, Reader, Step, wake};
 use chronicle_platform::{File, Lock, Medium, Open, Platform, TroubleKind};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A heartbeat younger than this is one of a writer that is there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A queue.
 #[derive(Clone, Debug, Serialize)]
@@ -154,8 +160,10 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
     file.read_at(&mut live, 0)?;
     let word64 = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| live[at + byte]));
     let heartbeat = word64(HEARTBEAT) as u32;
+    // Somebody may keep the lock from a writer that is there.
+    let beats = word64(UNLOCKED) as u32 != 0 && age(tick(platform), heartbeat) <= FRESH;
     let writer = match platform.open(&names.alive_lock(), Open::Read) {
-        Ok(file) => !file.try_lock(Lock::Shared)?,
+        Ok(file) => !file.try_lock(Lock::Shared)? || beats,
         Err(trouble) if trouble.kind() == TroubleKind::NotFound => false,
         Err(trouble) => return Err(trouble.into()),
     };
@@ -194,7 +202,7 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
         writer,
         heartbeat_age_ns: u64::try_from(age(tick(platform), heartbeat).as_nanos()).unwrap_or(u64::MAX),
         in_memory: platform.medium(path)? == Medium::Memory,
-        unrecovered: !state.closed && state.boot_id != platform.boot_id(),
+        unrecovered: control.is_unrecovered(platform),
         segment_len: state.segment_len,
         max_bytes: state.max_bytes,
         used_bytes: segments.iter().map(|segment| u64::from(segment.bytes)).sum(),

@@ -9,7 +9,8 @@
 //!   3080  oldest segment u64                          2048  CursorSlot ┘ a sync that covers it
 //!   3088  rolls, 3096 recycled, 3104 refused,         3072  beats u32: raised at every look
 //!   3112  aborted records, u64 each                   3076  ttl_ms u32 │ 3080 segment read u64
-//!                                                     3088  flags u32: 1 = holds what it has not committed
+//!   3120  failed sync u64: 0 = none                   3088  flags u32: 1 = holds what it has not committed
+//!   3128  unlocked u32: 1 = no alive.lock
 //! wake.meta, 4096 B
 //!      0  wake word u32: see chronicle_core::wake
 //!
@@ -79,6 +80,11 @@ pub const RECYCLED: usize = 3096;
 pub const REFUSED: usize = 3104;
 /// Appends that a dead writer left in progress.
 pub const ABORTED: usize = 3112;
+/// The boot in which a sync failed, as far as a word tells ([`failed_in`]); 0 = none has since a writer made all durable
+/// in new files.
+pub const FAILED: usize = 3120;
+/// 1 = the writer is there without `alive.lock`, because somebody else holds it: its heartbeat tells.
+pub const UNLOCKED: usize = 3128;
 /// A reader's looks.
 pub const BEATS: usize = 3072;
 /// How long a reader's silence means nothing.
@@ -91,6 +97,18 @@ pub const FLAGS: usize = 3088;
 pub const FLAG_COMMITS: u32 = 1;
 /// Readers that can be required.
 pub const REQUIRED_MAX: usize = 8;
+
+/// What [`FAILED`] holds when a sync failed in the boot `boot_id`.
+#[must_use]
+pub const fn failed_in(boot_id: u128) -> u64 {
+    boot_id as u64 | 1
+}
+
+/// Numbers that only grow are never near the end of their type: ids, generations and seqs of files stay below, so that
+/// nothing counted up from them wraps. At ten million a second it takes 14,000 years.
+pub const COUNT_END: u64 = 1 << 62;
+/// As [`COUNT_END`], of epochs.
+pub const EPOCH_END: u32 = 1 << 31;
 
 /// First bytes of `control.meta` and of cursor files.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

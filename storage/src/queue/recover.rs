@@ -6,20 +6,27 @@
 //! same boot, or closed in order
 //!     commit words are right by construction: scan the newest begun segment from its last index entry, go on there.
 //!     Damage is damage.
-//! another boot
+//! another boot, or a sync has failed in this one
 //!     every page may be of any age: check every CRC from the synced position on; the first bad frame ends the stream.
 //!     1 sync what is accepted          2 remove segments behind it, sync the directory
+//!       (after a failed sync: copy it, ended, to a new file and put that in its place)
 //!     3 End at the accepted end, sync  4 epoch + 1 and a new bound of seqs, sync
 //!     5 publish a new segment: new salt, begins at the old bound + 1, names its predecessor's accepted end
 //!     A crash between any two steps leads here again and to the same prefix.
 //! ```
+//!
+//! **After a failed sync** memory shows what the medium may never have got, and no later sync of the same file says so:
+//! the kernel has marked those pages clean. So the writer that hears of the failure stops, a word in `control.meta` tells
+//! the next one of the same boot, and that one believes nothing behind the synced position but what it has checked,
+//! written to new blocks and synced. As after a crash of the machine seqs jump, because memory may have forgotten frames
+//! that readers saw. It needs free space of one segment; without it the queue does not open, and stays as it is.
 //!
 //! The cost: in the same boot at most a 256th of a segment is scanned, whatever the queue's size. After a crash of the
 //! machine everything behind the synced position is read once.
 
 use super::{
     PublisherOptions, SyncPolicy, WakePolicy,
-    control::{ControlFile, FIRST_GENERATION, State, Synced},
+    control::{ControlFile, FIRST_GENERATION, State, Synced, is_failed_sync},
     index,
     layout::{ABORTED, META_LEN, REQUIRED_MAX},
     names::{self, Names},
@@ -29,8 +36,9 @@ use super::{
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{
-    Appender, Begin, Checksum, Damage, Fault, Header, Mark, Reader, Region, RegionMut, Spec, Step,
-    layout::{COMMIT_END, FRAME_ALIGN, HEADER_LEN},
+    Appender, Begin, Checksum, Damage, Fault, Header, Mark, Reader, Region, RegionMut, Spec, Step, Window,
+    frame::{Decoded, decode},
+    layout::{COMMIT_END, FRAME_ALIGN, FRAME_HEADER_LEN, HEADER_LEN},
     store_begin, store_seal, wake,
 };
 use chronicle_platform::{File, Lock, Medium, Open, Platform};
@@ -86,11 +94,17 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
     platform.prefault_mut(&wake_map)?;
 
     let mut opening = Opening { platform, names, options: &options, making, counters: Counters::default() };
-    let (control, torn) = opening.control(mode, &required)?;
-    let (control, live, current, tail) = opening.segments(control, torn)?;
+    let (mut control, found) = opening.control(mode, &required)?;
+    let opened = opening.segments(&mut control, found).and_then(|segments| {
+        opening.take_over(&mut control, mode, &required)?;
+        Ok(segments)
+    });
+    if opened.as_ref().is_err_and(is_failed_sync) {
+        control.tell_failure();
+    }
+    let (live, current, tail) = opened?;
     let counters = opening.counters;
-    let control = opening.take_over(control, mode, &required)?;
-    let aborted = control.counter(ABORTED) + counters.aborted_records;
+    let aborted = control.counter(ABORTED).saturating_add(counters.aborted_records);
     control.set_counter(ABORTED, aborted);
 
     let ready = live.len() - 1 - current + options.segments_ahead as usize + 1;
@@ -187,13 +201,32 @@ struct Opening<'a, P: Platform> {
 
 /// A reader at the tail, the times of frames before what it scanned, and the seq behind `End` if that is there.
 type Scanned<P> = (Reader<Arc<<P as Platform>::MapMut>>, (u64, u64), Option<u64>);
-type Segments<P> = (ControlFile<P>, VecDeque<Live<P>>, usize, Mark);
+/// The queue's segments, which of them is the current one, and its tail.
+type Segments<P> = (VecDeque<Live<P>>, usize, Mark);
+
+/// How the queue was left.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// A slot of the control file was torn.
+    torn: bool,
+    /// The machine died.
+    unrecovered: bool,
+    /// A sync failed in this boot.
+    failed: bool,
+}
 
 impl<P: Platform> Opening<'_, P> {
-    /// The queue's control file, made where there is none; and whether one of its slots was torn.
-    fn control(&self, mode: wake::Mode, required: &[Name]) -> Result<(ControlFile<P>, bool)> {
+    /// The queue's control file, made where there is none; and what it says of how the queue was left.
+    fn control(&self, mode: wake::Mode, required: &[Name]) -> Result<(ControlFile<P>, Found)> {
         if let Some((file, control)) = ControlFile::open(self.platform, self.names)? {
-            return Ok((file, control.torn));
+            // In memory nothing is durable that a sync could have failed to make so.
+            let failed = self.making.medium == Medium::Disk && control.has_failed(self.platform);
+            if !failed || control.state.generation > FIRST_GENERATION {
+                let unrecovered = control.is_unrecovered(self.platform);
+                return Ok((file, Found { torn: control.torn, unrecovered, failed }));
+            }
+            // Its name may be nowhere but in memory; no segment was made before it was durable.
+            self.platform.remove(&self.names.control())?;
         }
         if let Some(id) = ids(self.platform, self.names)?.first() {
             let what = format!("missing, although segment {id} is there");
@@ -215,11 +248,11 @@ impl<P: Platform> Opening<'_, P> {
             segments_ahead: self.options.segments_ahead,
             required: required.to_vec(),
         };
-        Ok((ControlFile::create(self.platform, self.names, state)?, false))
+        Ok((ControlFile::create(self.platform, self.names, state)?, Found::default()))
     }
 
     /// The queue is ours: says so, durably, before the first append.
-    fn take_over(&self, mut control: ControlFile<P>, mode: wake::Mode, required: &[Name]) -> Result<ControlFile<P>> {
+    fn take_over(&self, control: &mut ControlFile<P>, mode: wake::Mode, required: &[Name]) -> Result<()> {
         let boot_id = self.platform.boot_id();
         control.update(|state| {
             state.boot_id = boot_id;
@@ -232,6 +265,7 @@ impl<P: Platform> Opening<'_, P> {
             state.checksum = self.options.checksum;
             state.clock = self.options.clock;
         })?;
+        control.forget_failure();
         let process = self.platform.process();
         let text = format!(
             "pid {}\nstarted {}\nboot {boot_id:032x}\nepoch {}\n",
@@ -242,10 +276,10 @@ impl<P: Platform> Opening<'_, P> {
             _ = file.set_len(0).and_then(|()| file.write_at(text.as_bytes(), 0));
         }
         control.heartbeat(self.platform);
-        Ok(control)
+        Ok(())
     }
 
-    fn segments(&mut self, control: ControlFile<P>, torn: bool) -> Result<Segments<P>> {
+    fn segments(&mut self, control: &mut ControlFile<P>, found: Found) -> Result<Segments<P>> {
         self.remove_leftovers()?;
         let mut heads = Vec::new();
         for id in ids(self.platform, self.names)? {
@@ -259,18 +293,15 @@ impl<P: Platform> Opening<'_, P> {
             }
             heads.push(head);
         }
-        let state = &control.state;
-        let rebooted = state.boot_id != self.platform.boot_id();
-        let machine_crashed = rebooted && !state.closed;
-        if rebooted {
+        if control.state.boot_id != self.platform.boot_id() {
             self.remove_torn_indexes(&heads)?;
         }
-        let segments = if machine_crashed {
-            self.after_machine_crash(control, heads, torn)?
+        let segments = if found.unrecovered || found.failed {
+            self.after_machine_crash(control, heads, found)?
         } else {
-            self.same_boot(control, heads, torn)?
+            self.same_boot(control, heads, found.torn)?
         };
-        self.remove_stale_indexes(&segments.1)?;
+        self.remove_stale_indexes(&segments.0)?;
         Ok(segments)
     }
 
@@ -316,19 +347,11 @@ impl<P: Platform> Opening<'_, P> {
             return Ok(());
         }
         let (_file, map) = self.open_map(head.id, head.header.segment_len)?;
-        let window = map.window_mut();
-        let absent = Damage::at(80, Fault::Field { name: "begin.first_seq", found: 0 });
-        let seq = window.load64(HEADER_LEN + 8);
-        if window.load_acquire(HEADER_LEN) == 0 || seq == 0 {
-            return Err(Error::damage(self.names.segment(head.id), absent));
-        }
-        let begin = Begin { first_seq: seq };
+        // Nothing is stored before that frame has proved to be this segment's.
+        let first_seq = first_seq(&map.window_mut(), &head.header)
+            .map_err(|damage| Error::damage(self.names.segment(head.id), damage))?;
+        let begin = Begin { first_seq };
         store_begin(&*map, head.header.salt, begin);
-        // Believed only if what stands there is this segment's.
-        let path = self.names.segment(head.id);
-        Reader::attach(map)
-            .and_then(|mut reader| reader.step_verified().map(drop))
-            .map_err(|damage| Error::damage(path, damage))?;
         head.begin = Some(begin);
         Ok(())
     }
@@ -378,7 +401,7 @@ impl<P: Platform> Opening<'_, P> {
     }
 
     /// The process died, or everything was synced: what the commit words say is so.
-    fn same_boot(&mut self, mut control: ControlFile<P>, mut heads: Vec<Head>, torn: bool) -> Result<Segments<P>> {
+    fn same_boot(&mut self, control: &mut ControlFile<P>, mut heads: Vec<Head>, torn: bool) -> Result<Segments<P>> {
         let Some(mut newest) = heads.iter().rposition(|head| head.begin.is_some()) else {
             // Nothing was ever appended: what is there was prepared at most.
             for head in &heads {
@@ -404,7 +427,7 @@ impl<P: Platform> Opening<'_, P> {
                 }
                 let seq = if heads[newest].header.epoch == control.state.epoch { Some(next_seq) } else { None };
                 let last = heads[newest];
-                let live = self.live_of(&heads, &control);
+                let live = self.live_of(&heads, control);
                 return self.next_of(control, Some((last.id, reader.mark().offset())), seq, torn, live);
             }
             newest += 1;
@@ -421,7 +444,7 @@ impl<P: Platform> Opening<'_, P> {
         // holds there have older ones.
         let prepared = heads.split_off(newest + 1);
         let head = heads[newest];
-        let mut live = self.live_of(&heads, &control);
+        let mut live = self.live_of(&heads, control);
         let segment = Segment::adopt(self.platform, self.names, &head.header, &file, IndexUse::Keep)?;
         if segment.map.window_mut().load64(mark.offset() as usize + 8) == mark.next_seq() {
             self.counters.aborted_records += 1;
@@ -435,7 +458,7 @@ impl<P: Platform> Opening<'_, P> {
         let last = live.back().map_or(0, |live| live.id);
         control.state.seq_bound = control.state.seq_bound.max(bound);
         control.state.last_segment = control.state.last_segment.max(last);
-        Ok((control, live, current, mark))
+        Ok((live, current, mark))
     }
 
     /// Seqs that the segments from `current` on can hold.
@@ -520,7 +543,7 @@ impl<P: Platform> Opening<'_, P> {
     /// A segment for a queue that has none that could go on.
     fn first(
         &self,
-        control: ControlFile<P>,
+        control: &mut ControlFile<P>,
         first_seq: Option<u64>,
         torn: bool,
         live: VecDeque<Live<P>>,
@@ -533,7 +556,7 @@ impl<P: Platform> Opening<'_, P> {
     /// A new segment behind `before` (id, accepted end), begun at once. Without `first_seq`, seqs go on behind the bound.
     fn next_of(
         &self,
-        mut control: ControlFile<P>,
+        control: &mut ControlFile<P>,
         before: Option<(u64, u32)>,
         first_seq: Option<u64>,
         torn: bool,
@@ -571,7 +594,7 @@ impl<P: Platform> Opening<'_, P> {
         };
         let begin = Some(Begin { first_seq });
         let (segment, file) =
-            Segment::make(self.platform, self.names, &spec, begin, self.making, || announce(&mut control))?;
+            Segment::make(self.platform, self.names, &spec, begin, self.making, || announce(control))?;
         let mark =
             Reader::attach(segment.map.clone()).map_err(|damage| Error::damage(self.names.segment(id), damage))?.mark();
         live.push_back(Live {
@@ -589,15 +612,15 @@ impl<P: Platform> Opening<'_, P> {
             control.state.synced = synced;
         }
         let current = live.len() - 1;
-        Ok((control, live, current, mark))
+        Ok((live, current, mark))
     }
 
-    /// The machine died: pages are of any age.
+    /// The machine died, or a sync failed: pages are of any age.
     fn after_machine_crash(
         &mut self,
-        mut control: ControlFile<P>,
+        control: &mut ControlFile<P>,
         mut heads: Vec<Head>,
-        torn: bool,
+        found: Found,
     ) -> Result<Segments<P>> {
         let synced = control.state.synced;
         let start = match heads.iter().position(|head| head.id == synced.segment) {
@@ -605,13 +628,26 @@ impl<P: Platform> Opening<'_, P> {
             // What was synced has retired since.
             None => heads.iter().position(|head| head.id > synced.segment && head.begin.is_some()),
         };
+        let mut dead = Vec::new();
         let accepted = match start {
-            Some(start) => Some(self.accept(&mut heads, start, synced)?),
+            Some(start) => {
+                // What was synced has its begin field, or a frame that proves it. Behind that, a segment whose first
+                // sector never got there says nothing of what it holds.
+                for head in heads[..start].iter_mut().filter(|head| head.id < synced.segment) {
+                    self.repair_begin(head)?;
+                }
+                dead.extend(heads.extract_if(..start, |head| head.begin.is_none()));
+                let start = start - dead.len();
+                Some(self.accept(&mut heads, start, synced)?)
+            }
             None => None,
         };
         // Behind the accepted end nothing is the stream's.
-        let dead = heads.split_off(accepted.as_ref().map_or(0, |accepted| accepted.at + 1));
-        if let Some(accepted) = &accepted {
+        dead.extend(heads.split_off(accepted.as_ref().map_or(0, |accepted| accepted.at + 1)));
+        self.counters.cut_bytes = self.cut(accepted.as_ref(), &heads, &dead);
+        if let Some(accepted) = &accepted
+            && !found.failed
+        {
             for head in &heads[accepted.from..] {
                 self.platform.open(&self.names.segment(head.id), Open::Write)?.sync()?;
             }
@@ -631,20 +667,26 @@ impl<P: Platform> Opening<'_, P> {
         self.platform.sync_dir(self.names.dir())?;
         let mut before = None;
         let mut next_seq = 1;
-        if let Some(Accepted { reader, ended, at, .. }) = &accepted {
+        if let Some(Accepted { from, reader, ended, at, ends, .. }) = &accepted {
             let mark = reader.mark();
+            // In the old file even if it is to be replaced: readers that stand in it go on from there.
             match ended {
                 true => self.seal(reader, NO_TIMES),
                 false => self.end(reader, NO_TIMES),
             }
-            self.platform.open(&self.names.segment(heads[*at].id), Open::Write)?.sync()?;
+            if found.failed {
+                for (head, end) in heads[*from..].iter().zip(ends) {
+                    self.replace(head, *end)?;
+                }
+            } else {
+                self.platform.open(&self.names.segment(heads[*at].id), Open::Write)?.sync()?;
+            }
             before = Some((heads[*at].id, mark.offset()));
             next_seq = mark.next_seq();
-            self.counters.cut_bytes = accepted.as_ref().map_or(0, |accepted| accepted.cut);
         }
         let boot_id = self.platform.boot_id();
         let per_segment = u64::from(self.options.segment_len / FRAME_ALIGN as u32);
-        let slack = if torn { per_segment * u64::from(self.options.segments_ahead + 2) } else { 0 };
+        let slack = if found.torn { per_segment * u64::from(self.options.segments_ahead + 2) } else { 0 };
         let first_seq = match accepted {
             // As in `first`: the first segment is durable before anything is appended to it.
             None if control.state.last_segment <= 1 => 1,
@@ -656,11 +698,52 @@ impl<P: Platform> Opening<'_, P> {
             state.last_segment = state.last_segment.max(last_seen);
             state.seq_bound = first_seq - 1;
         })?;
-        let mut live = self.live_of(&heads, &control);
+        let mut live = self.live_of(&heads, control);
         for live in &mut live {
             live.durable = true;
         }
         self.next_of(control, before, Some(first_seq), false, live)
+    }
+
+    /// Puts a copy of a segment that ends at `end` in its place: other blocks, synced before anybody finds them.
+    fn replace(&self, head: &Head, end: u32) -> Result<()> {
+        let (_, map) = self.open_map(head.id, head.header.segment_len)?;
+        let fresh = self.names.fresh(head.id);
+        let copied = (|| {
+            let file = self.platform.open(&fresh, Open::Create)?;
+            file.allocate(head.header.segment_len.into())?;
+            let len = end as usize + FRAME_HEADER_LEN;
+            let mut chunk = vec![0; len.min(COPIED_AT_ONCE)];
+            for at in (0..len).step_by(COPIED_AT_ONCE) {
+                let chunk = &mut chunk[..COPIED_AT_ONCE.min(len - at)];
+                map.window_mut().copy_out(at, chunk);
+                file.write_at(chunk, at as u64)?;
+            }
+            self.platform.publish(&file, &fresh, &self.names.segment(head.id))
+        })();
+        if copied.is_err() {
+            // Gives back what space it took. If not even that works, the next opening does.
+            _ = self.platform.remove(&fresh);
+        }
+        Ok(copied?)
+    }
+
+    /// How many bytes of frames are cut, as far as anything that survived tells where there were some.
+    fn cut(&self, accepted: Option<&Accepted<P>>, heads: &[Head], dead: &[Head]) -> u64 {
+        let known_end = |head: &Head| {
+            let places = index::load(self.platform, &self.names.index(head.id), &head.header);
+            let indexed = places.iter().map(|place| u64::from(place.offset)).max().unwrap_or(0);
+            let sealed = head.seal.map_or(0, |seal| seal.end);
+            indexed.max(sealed).clamp(HEADER_LEN as u64, head.header.segment_len.into())
+        };
+        let behind: u64 = match accepted {
+            Some(Accepted { reader, at, cut, .. }) => {
+                let end = u64::from(reader.mark().offset());
+                known_end(&heads[*at]).max(end + cut) - end
+            }
+            None => 0,
+        };
+        dead.iter().map(|head| known_end(head) - HEADER_LEN as u64).sum::<u64>() + behind
     }
 
     /// Checks every frame from the synced position on, segment after segment, as far as the chain is whole.
@@ -686,9 +769,11 @@ impl<P: Platform> Opening<'_, P> {
                 return Err(refuse(Damage::at(mark.offset().into(), fault)));
             }
         }
+        let mut ends = Vec::new();
         loop {
             let (end, cut) = verified_end(&mut reader);
-            let here = Accepted { from: start, at, ended: end.is_some(), cut, reader };
+            ends.push(reader.mark().offset());
+            let here = Accepted { from: start, at, ended: end.is_some(), cut, ends, reader };
             let Some(next_seq) = end else { return Ok(here) };
             // The newest segment that names this one: an older one was given up by an earlier recovery.
             let Some(next) =
@@ -713,7 +798,7 @@ impl<P: Platform> Opening<'_, P> {
                 }
             }
             let Ok(next) = Reader::attach(map) else { return Ok(here) };
-            reader = next;
+            (reader, ends) = (next, here.ends);
             at += 1;
         }
     }
@@ -727,7 +812,30 @@ struct Accepted<P: Platform> {
     ended: bool,
     /// Bytes of the frame that was torn.
     cut: u64,
+    /// Where each segment from `from` on ends.
+    ends: Vec<u32>,
     reader: Reader<Arc<P::MapMut>>,
+}
+
+/// Bytes of a segment that are copied at once.
+const COPIED_AT_ONCE: usize = 1 << 20;
+
+/// The seq of a segment's first frame, checked by itself.
+fn first_seq(window: &Window<'_>, header: &Header) -> std::result::Result<u64, Damage> {
+    let absent = Damage::at(80, Fault::Field { name: "begin.first_seq", found: 0 });
+    let at = HEADER_LEN as u64;
+    let left = u64::from(header.segment_len) - at - FRAME_HEADER_LEN as u64;
+    let mut bytes = vec![0; FRAME_HEADER_LEN];
+    window.copy_out(HEADER_LEN, &mut bytes);
+    if let Decoded::More { needed } = decode(&bytes, at, left, header.salt, header.checksum)? {
+        bytes.resize(needed, 0);
+        window.copy_out(HEADER_LEN, &mut bytes);
+    }
+    match decode(&bytes, at, left, header.salt, header.checksum)? {
+        Decoded::Frame { header, .. } if header.seq.get() != 0 => Ok(header.seq.get()),
+        Decoded::End { next_seq } if next_seq != 0 => Ok(next_seq),
+        _ => Err(absent),
+    }
 }
 
 /// Walks verified frames; the seq behind `End` if it is there, and how many bytes a bad frame claims to take.

@@ -1,6 +1,6 @@
 //! One segment in the writer's hands: its file, mapping and index; making one, and using one again.
 
-use super::{index::IndexWriter, names::Names};
+use super::{index::IndexWriter, layout::COUNT_END, names::Names};
 use crate::{Error, Result};
 use chronicle_core::{Begin, Damage, Fault, Header, Region, Seal, Spec, layout::HEADER_LEN};
 use chronicle_platform::{File, Medium, Open, Platform};
@@ -171,7 +171,7 @@ pub(crate) fn head<P: Platform>(path: &Path, file: &P::File, id: u64, queue_id: 
         let [a, b, c, d, e, f, g, h, ..] = header.queue_id;
         return field(24, "queue_id", u64::from_le_bytes([a, b, c, d, e, f, g, h]));
     }
-    if header.segment_id != id {
+    if header.segment_id != id || id >= COUNT_END {
         return field(40, "segment_id", header.segment_id);
     }
     if header.segment_len == 0 {

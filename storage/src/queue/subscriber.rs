@@ -18,7 +18,7 @@ use super::{
     control::{Control, age, tick},
     cursor::{CursorFile, Position},
     index,
-    layout::{HEARTBEAT, META_LEN, OLDEST},
+    layout::{HEARTBEAT, META_LEN, OLDEST, UNLOCKED},
     names::Names,
     segment::{Head, head, ids},
 };
@@ -38,7 +38,7 @@ use std::{
 /// Whether a writer has the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriterStatus {
-    /// It has the lock and its heart beats.
+    /// It has the lock, or would if nobody else had it, and its heart beats.
     Alive,
     /// It has the lock, but its last heartbeat is older than asked: stopped, or without maintenance.
     StaleHeartbeat {
@@ -170,7 +170,7 @@ impl<P: Platform> Subscriber<P> {
         let mut this = Subscriber {
             at: None,
             cursor,
-            verify: options.verify_reads || unrecovered(platform, &control),
+            verify: options.verify_reads || control.is_unrecovered(platform),
             alive_path: names.alive_lock(),
             names,
             platform: platform.clone(),
@@ -286,7 +286,7 @@ impl<P: Platform> Subscriber<P> {
             Err(damage) => {
                 // Behind the synced position of a queue that nobody has recovered yet it is torn, not the stream's.
                 let torn = Control::look(&self.names.control(), self.control_map.window())
-                    .is_ok_and(|control| unrecovered(&self.platform, &control));
+                    .is_ok_and(|control| control.is_unrecovered(&self.platform));
                 if torn { Ok(None) } else { Err(Error::damage(&at.path, damage).into()) }
             }
         }
@@ -551,12 +551,14 @@ impl<P: Platform> Subscriber<P> {
             Err(trouble) if trouble.kind() == TroubleKind::NotFound => return Ok(WriterStatus::LockLost),
             Err(trouble) => return Err(trouble.into()),
         };
+        let window = self.control_map.window();
+        let age = age(tick(&self.platform), window.load(HEARTBEAT));
         if file.try_lock(Lock::Shared)? {
             file.unlock()?;
-            return Ok(WriterStatus::LockLost);
+            // Somebody who may look at the lock may also hold it, and so keep the writer from it.
+            let squatted = window.load(UNLOCKED) != 0 && age <= ttl;
+            return Ok(if squatted { WriterStatus::Alive } else { WriterStatus::LockLost });
         }
-        let heartbeat = self.control_map.window().load(HEARTBEAT);
-        let age = age(tick(&self.platform), heartbeat);
         Ok(if age <= ttl { WriterStatus::Alive } else { WriterStatus::StaleHeartbeat { age } })
     }
 
@@ -968,7 +970,7 @@ impl<P: Platform> Subscriber<P> {
         self.attach(kept, reader);
         if self.verify && !self.options.verify_reads {
             // Recovered meanwhile?
-            self.verify = self.control().map_or(true, |control| unrecovered(&self.platform, &control));
+            self.verify = self.control().map_or(true, |control| control.is_unrecovered(&self.platform));
         }
         self.tidy();
         self.prepare_next();
@@ -1044,9 +1046,4 @@ fn is_begun<R: Region>(map: &R, queue_id: [u8; 16], id: u64, before: u64) -> boo
 fn salt_of<P: Platform>(kept: &Kept<P>) -> Result<u32> {
     let window = kept.map.window();
     chronicle_core::header(window).map(|header| header.salt).map_err(|damage| Error::damage("segment", damage))
-}
-
-/// Whether the machine died under the last writer and no writer has looked since.
-fn unrecovered<P: Platform>(platform: &P, control: &Control) -> bool {
-    !control.state.closed && control.state.boot_id != platform.boot_id()
 }

@@ -15,7 +15,7 @@
 
 use super::{
     PublisherOptions, Refused, SyncPolicy,
-    control::{ControlFile, Synced},
+    control::{ControlFile, Synced, is_failed_sync},
     cursor,
     layout::{RECYCLED, REFUSED, ROLLS},
     names::Names,
@@ -249,7 +249,7 @@ impl<P: Platform> Upkeep<P> {
         control.set_oldest(live.front().map_or(0, |live| live.id));
         let (rolls, recycled_before) = (control.counter(ROLLS), control.counter(RECYCLED));
         let refused_before = control.counter(REFUSED);
-        Upkeep {
+        let mut this = Upkeep {
             platform,
             names,
             options,
@@ -272,6 +272,18 @@ impl<P: Platform> Upkeep<P> {
             garbage: Vec::new(),
             alive: parts.alive,
             is_alive_locked: false,
+        };
+        // Now, not in the helper's first pass: whoever finds the queue finds its writer.
+        this.show_life();
+        this
+    }
+
+    /// Somebody may just be looking at the lock, or keep us from it: the next pass tries again, and till then the heartbeat
+    /// tells.
+    fn show_life(&mut self) {
+        if !self.is_alive_locked {
+            self.is_alive_locked = self.alive.try_lock(Lock::Exclusive).unwrap_or(false);
+            self.control.set_unlocked(!self.is_alive_locked);
         }
     }
 
@@ -279,10 +291,7 @@ impl<P: Platform> Upkeep<P> {
     pub(crate) fn pass(&mut self, patient: bool) -> Soon {
         let now = self.platform.monotonic_ns();
         self.control.heartbeat(&self.platform);
-        if !self.is_alive_locked {
-            // Somebody may just be looking; the next pass tries again.
-            self.is_alive_locked = self.alive.try_lock(Lock::Exclusive).unwrap_or(false);
-        }
+        self.show_life();
         let mut soon = self.take_back();
         let platform = &self.platform;
         self.garbage.retain(|path| platform.remove(path).is_err() && platform.exists(path).unwrap_or(true));
@@ -305,11 +314,7 @@ impl<P: Platform> Upkeep<P> {
                         break;
                     }
                     Err(error) => {
-                        // A directory or file whose sync failed may have lost what an earlier one promised.
-                        let sync = matches!(&error, Error::Trouble(trouble) if trouble.operation().starts_with("sync"));
-                        if sync || self.control.is_poisoned() {
-                            self.flags.poisoned.store(true, Ordering::Relaxed);
-                        }
+                        self.note_failed_sync(&error);
                         self.flags.failed(error);
                         self.flags.hungry.store(hungry, Ordering::Relaxed);
                         self.retry_ns = self.platform.monotonic_ns() + self.backoff_ns;
@@ -330,8 +335,10 @@ impl<P: Platform> Upkeep<P> {
             }
         }
         self.control.set_counter(ROLLS, self.rolls);
-        self.control.set_counter(RECYCLED, self.recycled_before + self.flags.recycled.load(Ordering::Relaxed));
-        self.control.set_counter(REFUSED, self.refused_before + self.flags.refused.load(Ordering::Relaxed));
+        self.control
+            .set_counter(RECYCLED, self.recycled_before.saturating_add(self.flags.recycled.load(Ordering::Relaxed)));
+        self.control
+            .set_counter(REFUSED, self.refused_before.saturating_add(self.flags.refused.load(Ordering::Relaxed)));
         soon
     }
 
@@ -349,7 +356,7 @@ impl<P: Platform> Upkeep<P> {
         let mut soon = Soon::Idle;
         while let Some(Ended { id, seal, next_seq }) = self.endings.take() {
             soon = Soon::Busy;
-            self.rolls += 1;
+            self.rolls = self.rolls.saturating_add(1);
             let live = &mut self.live[self.current];
             assert_eq!(live.id, id, "bug: segments end in the order in which they were handed out");
             live.ended = true;
@@ -591,11 +598,16 @@ impl<P: Platform> Upkeep<P> {
         if self.flags.poisoned.load(Ordering::Relaxed) {
             return Err(Error::Poisoned { path: self.names.dir().to_path_buf() });
         }
-        let synced = self.sync_files(at);
-        if synced.is_err() {
+        self.sync_files(at).inspect_err(|error| self.note_failed_sync(error))
+    }
+
+    /// A file or directory whose sync failed may have lost what an earlier one promised; nothing is believed any more, by
+    /// us or by who opens the queue next. Another trouble, such as too many open files, passes.
+    fn note_failed_sync(&self, error: &Error) {
+        if is_failed_sync(error) || self.control.is_poisoned() {
             self.flags.poisoned.store(true, Ordering::Relaxed);
+            self.control.tell_failure();
         }
-        synced
     }
 
     fn sync_files(&mut self, at: Synced) -> Result<()> {
@@ -624,6 +636,7 @@ impl<P: Platform> Upkeep<P> {
     pub(crate) fn close(&mut self, at: Synced) -> Result<Durable> {
         let durable = self.sync_at(at)?;
         self.control.update(|state| state.closed = true)?;
+        self.control.set_unlocked(false);
         self.control.set_counter(ROLLS, self.rolls);
         Ok(durable)
     }

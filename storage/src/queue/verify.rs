@@ -59,7 +59,7 @@ pub fn verify<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut
         }
         Err(error) => return Err(error),
     };
-    let unrecovered = !control.state.closed && control.state.boot_id != platform.boot_id();
+    let unrecovered = control.is_unrecovered(platform);
     let mut before: Option<(Head, Walked)> = None;
     for id in ids(platform, &names)? {
         let path = names.segment(id);
