@@ -108,6 +108,8 @@ fn scratch() -> Result<tempfile::TempDir, String> {
 
 /// The other process of a case.
 fn child(words: &[String]) -> ExitCode {
+    // It spins: it must not outlive who started it, however that one ends.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["pong", how, dir] => ping::pong(how, Path::new(dir)),
