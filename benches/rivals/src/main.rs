@@ -89,6 +89,7 @@ fn main() -> ExitCode {
     }
     if !json {
         match short.len() {
+            0 if failed => println!("not everything was measured; no target of the rest is missed"),
             0 => println!("every target met"),
             n => println!("{n} short of target:\n  {}", short.join("\n  ")),
         }
