@@ -2,7 +2,7 @@
 
 use crate::{
     book::parse_symbol,
-    run::{Failure, Outcome, TierArgs, parse_moment, rfc3339, with_stdout},
+    run::{Failure, Outcome, RootArgs, TierArgs, parse_moment, rfc3339, what_there_is, with_stdout},
 };
 use chronicle::{
     System,
@@ -10,7 +10,7 @@ use chronicle::{
     storage::{
         Error,
         reader::{ArchiveReader, Event, Frames, Partition, open_any},
-        root::{Date, Name, PartitionId, Root, Stream},
+        root::{Date, Name, PartitionId, Stream},
     },
 };
 use serde_json::{Value, json};
@@ -90,6 +90,12 @@ pub(crate) fn run(args: Args) -> Outcome {
             if !path.exists() {
                 return Err(Failure::Usage(format!("{}: no such file or directory", path.display())));
             }
+            if path.is_dir() && !path.join("control.meta").exists() {
+                return Err(Failure::Usage(format!(
+                    "{}: neither a file nor a queue; of a root, ask with --root, --venue and --symbol",
+                    path.display()
+                )));
+            }
             let mut frames = open_any(&system, path)?;
             if let Some(from) = args.from {
                 match from {
@@ -112,10 +118,8 @@ fn of_root(
     venue: &Name,
     symbol: &Name,
 ) -> Outcome {
-    if !root.is_dir() {
-        return Err(Failure::Usage(format!("{}: no such root", root.display())));
-    }
-    let archive = ArchiveReader::open(system, &args.tiers.apply(Root::new(root)))?;
+    let root = RootArgs { root: root.to_owned(), tiers: args.tiers.clone() }.existing()?;
+    let archive = ArchiveReader::open(system, &root)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut found = false;
     for date in archive.dates(venue, symbol)? {
@@ -139,9 +143,10 @@ fn of_root(
     }
     if !found {
         return Err(Failure::Usage(format!(
-            "{venue}/{symbol}: no {} on such a day in {}",
+            "{venue}/{symbol}: no {}{}{}",
             args.stream,
-            root.display()
+            if args.date.is_some() { " on such a day" } else { "" },
+            what_there_is(&root)
         )));
     }
     Ok(())

@@ -339,7 +339,14 @@ fn play(
     stop: &AtomicBool,
     began: Instant,
 ) -> Result<Summary, Failure> {
-    let start = |part: &str, more: &[&str]| Worker::start(part, place, more, screen.bar(part), stop);
+    let start = |part: &str, more: &[&str]| {
+        // Two parts of a kind are told apart by the reader's name.
+        let name = match more {
+            ["--reader", reader, ..] => format!("{part} {reader}"),
+            _ => part.to_owned(),
+        };
+        Worker::start(part, place, more, screen.bar(&name), stop)
+    };
     let drop_record = if args.sabotage == Some(Sabotage::DropRecord) { &["--drop-record"][..] } else { &[] };
     let seconds = args.seconds.to_string();
     let mut feed_arguments = vec!["--over", &seconds, "--await-reader", "fast", "--await-reader", "slow"];

@@ -96,15 +96,15 @@ fn tell(args: &Args, reports: &[Report], imported: bool) -> Outcome {
         return print_json(&Imported { files: reports, imported });
     }
     with_stdout(|out| {
-        table(out, reports)?;
-        if imported && reports.iter().any(|report| report.lines > 0) {
+        table(out, args.venue, reports)?;
+        if imported && reports.iter().any(|report| report.first_ingest_ns.is_some()) {
             writeln!(out, "next: chronicle refine --root {}", args.root.root.display())?;
         }
         Ok(())
     })
 }
 
-fn table(out: &mut dyn Write, reports: &[Report]) -> Outcome {
+fn table(out: &mut dyn Write, venue: Venue, reports: &[Report]) -> Outcome {
     for report in reports {
         writeln!(out, "{}: {} lines, sha256 {}", report.name, Count(report.lines), report.sha256)?;
         for (kind, count) in &report.by_kind {
@@ -121,6 +121,9 @@ fn table(out: &mut dyn Write, reports: &[Report]) -> Outcome {
         }
         if report.malformed > 20 {
             writeln!(out, "    … and {} more; --json lists them", report.malformed - 20)?;
+        }
+        if report.malformed > report.lines / 20 {
+            writeln!(out, "    so many: is it a recording of {}?", venue.name())?;
         }
         if let Some(cut) = &report.truncated_at {
             writeln!(out, "  truncated: {}", cut_text(cut))?;

@@ -202,7 +202,7 @@ fn tell_root(out: &mut dyn Write, root: &RootText) -> Outcome {
         return Ok(());
     }
     if !root.raw.is_empty() {
-        let mut rows = vec![["raw stream", "records", "queue", "recorded", ""].map(str::to_owned)];
+        let mut rows = vec![["raw stream", "frames", "queue", "recorded", ""].map(str::to_owned)];
         for raw in &root.raw {
             rows.push([
                 raw.venue.to_string(),

@@ -8,7 +8,7 @@ use chronicle::{
         refinery::LatePolicy,
         report::Report,
     },
-    storage::root::Name,
+    storage::root::{Name, Stream},
 };
 use std::io::Write;
 
@@ -53,7 +53,14 @@ pub(crate) fn run(args: Args) -> Outcome {
     if args.json {
         return print_json(&report);
     }
-    with_stdout(|out| table(out, &report))
+    with_stdout(|out| {
+        table(out, &report)?;
+        if let Some(p) = report.partitions.iter().find(|p| p.stream == Stream::Book && p.counts.applied > 0) {
+            let root = args.root.root.display();
+            writeln!(out, "next: chronicle book --root {root} --venue {} --symbol {} --at latest", p.venue, p.symbol)?;
+        }
+        Ok(())
+    })
 }
 
 fn table(out: &mut dyn Write, report: &Report) -> Outcome {

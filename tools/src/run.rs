@@ -4,7 +4,7 @@ use chronicle::{
     System,
     storage::{reader::ArchiveReader, root::Root},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     error::Error,
     fmt::{self, Write as _},
@@ -112,7 +112,16 @@ impl RootArgs {
         if !self.root.is_dir() {
             return Err(Failure::Usage(format!("{}: no such root; `chronicle import` makes one", self.root.display())));
         }
-        Ok(self.named())
+        let root = self.named();
+        // One that may not be looked at is there.
+        let absent = |dir: &PathBuf| dir.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if [&root.hot, &root.warm, &root.cold, &root.state].into_iter().all(absent) {
+            return Err(Failure::Usage(format!(
+                "{}: not a root: no hot, warm, cold or state in it; `chronicle import` makes one",
+                self.root.display()
+            )));
+        }
+        Ok(root)
     }
 
     /// The root, whether it exists or not.
@@ -196,8 +205,10 @@ pub(crate) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
 /// A spinner with a count, where the end is not known.
 pub(crate) fn count_bar(what: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {human_pos} records, {per_sec}") {
-        bar.set_style(style);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {human_pos} records, {rate}") {
+        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{} a second", Count(state.per_sec() as u64));
+        }));
     }
     bar.set_message(what.to_owned());
     bar

@@ -100,19 +100,23 @@ fn tell(out: &mut dyn Write, sealed: usize, report: &Report) -> Outcome {
         writeln!(out, "  {} not moved: {}", failed.path.display(), failed.error)?;
     }
     let (warm, cold) = report.bytes();
+    let sealed = match sealed {
+        1 => "1 partition is sealed".to_owned(),
+        n => format!("{} partitions are sealed", Count(n as u64)),
+    };
+    if report.moved.is_empty() {
+        writeln!(out, "nothing moved to cold; {sealed}")?;
+        return Ok(());
+    }
     writeln!(
         out,
-        "{}: {} → {}; {}",
+        "{}: {} → {}; {sealed}",
         match report.moved.len() {
             1 => "1 file moved to cold".to_owned(),
             n => format!("{} files moved to cold", Count(n as u64)),
         },
         Size(warm),
-        Size(cold),
-        match sealed {
-            1 => "1 partition is sealed".to_owned(),
-            n => format!("{} partitions are sealed", Count(n as u64)),
-        }
+        Size(cold)
     )?;
     Ok(())
 }

@@ -146,6 +146,7 @@ fn tell(out: &mut dyn Write, report: &Report) -> Outcome {
         Count(report.frames),
         Size(report.bytes),
         match report.problems.len() {
+            0 if report.files == 0 && report.queues == 0 => "nothing of ours is here".to_owned(),
             0 => "whole".to_owned(),
             1 => "1 problem".to_owned(),
             n => format!("{n} problems"),

@@ -104,6 +104,15 @@ fn called_wrongly() {
     }
     assert!(!Path::new(absent).exists());
 
+    // A directory that is no root, and a root where a file should be.
+    let empty = scratch();
+    let empty = empty.path().to_str().expect("text");
+    with(&["refine", "--root", empty]).says("not a root");
+    with(&["cat", "--root", empty, "--venue", SPOT, "--symbol", SYMBOL]).says("not a root");
+    with(&["cat", root]).says("--root");
+    chronicle(["inspect", empty]).exits(1).says("a root, a queue's directory");
+    chronicle(["verify", empty]).ok().says("nothing of ours");
+
     // Names.
     with(&["import", "--venue", "binance", "--root", root, absent]).says("binance-spot");
     for name in ["../x", "..", "a/b", ""] {

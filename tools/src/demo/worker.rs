@@ -236,6 +236,7 @@ impl Mouth {
     }
 
     pub(crate) fn tell<T: Serialize>(&self, told: T) {
+        say(&Line::<()>::Progress(self.progress.load(Ordering::Relaxed)));
         say(&Line::Told(told));
     }
 }
