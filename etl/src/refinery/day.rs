@@ -10,7 +10,8 @@ use super::LatePolicy;
 
 /// Numbers of one partition's records. Each record of the venue is counted in exactly one of `applied`,
 /// `dropped_before_snapshot`, `duplicates`, `not_applied` and `late`; but the venue's own snapshots of a book, which
-/// are counted in `snapshots` instead.
+/// are counted in `snapshots` instead. A record in the stream `late` is counted once more among that file's `events`, and
+/// nowhere else: its `late` stands with the stream and the day that it belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Records of the venue in the partition, its snapshots included; not what the refinery adds, not late ones.
@@ -21,7 +22,7 @@ pub struct Counts {
     pub dropped_before_snapshot: u64,
     /// Records that were there before, or are older than what was.
     pub duplicates: u64,
-    /// Deltas after a gap that no snapshot made useful again; in the stream `late`, all records.
+    /// Deltas after a gap that no snapshot made useful again.
     pub not_applied: u64,
     /// Records that came an hour or more after the end of this day, kept or not.
     pub late: u64,

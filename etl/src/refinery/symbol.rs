@@ -421,7 +421,6 @@ impl Symbol {
             super::LatePolicy::Reject => Ok(()),
             super::LatePolicy::LateStream => {
                 let arrival = self.open_day(Date::of_ns(item.ingest_ns));
-                self.counts(cx, arrival, Stream::Late).not_applied += 1;
                 self.write(cx, item, arrival, Stream::Late, NOT_APPLIED, item.ingest_ns)
             }
         }
