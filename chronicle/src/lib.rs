@@ -1,10 +1,11 @@
 //! The front door: everything a program needs, with the platform chosen.
 //!
 //! ```no_run
-//! use chronicle::{storage::queue, Append, System};
+//! use chronicle::{Append, System, storage::queue};
+//! use std::path::Path;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut writer = queue::Queue::publisher(&System, "/dev/shm/ticks".as_ref(), queue::PublisherOptions::default())?;
+//! let mut writer = queue::Queue::publisher(&System, Path::new("/dev/shm/ticks"), queue::PublisherOptions::default())?;
 //! writer.append(Append { time_ns: 1, type_id: 1, flags: 0 }, b"hello")?;
 //! # Ok(()) }
 //! ```
