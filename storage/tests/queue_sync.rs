@@ -4,7 +4,10 @@
 //! has done nothing. What a writer acknowledges after a failure, its own or a dead writer's, must be durable all the same.
 
 use chronicle_core::Append;
-use chronicle_platform::sim::{Faults, Sim};
+use chronicle_platform::{
+    File, Open, Platform,
+    sim::{Faults, Sim},
+};
 use chronicle_storage::{
     Error,
     queue::{
@@ -78,6 +81,37 @@ fn d_3_what_a_later_writer_acknowledges_is_durable() {
         assert_eq!(lost[0], (501, first - 1));
         verify(&after, Path::new(DIR), &mut |problem| panic!("{problem}")).unwrap();
     }
+}
+
+/// After a failed sync memory forgets a page that a reader has read, and that lies behind the last one synced. The reader
+/// stands behind what the next writer accepts, and goes on all the same.
+#[test]
+fn d_3_a_reader_of_what_memory_forgot_is_told() {
+    let sim = Sim::new(2);
+    let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+    for n in 1..=200 {
+        put(&mut queue, n).unwrap();
+    }
+    let mut live = earliest(&sim);
+    assert_eq!(read_all(&mut live).0.len(), 200);
+    fail(&sim, 1);
+    queue.sync().unwrap_err();
+    drop(queue);
+    let segment = sim.open(Path::new("/q/00000000000000000001.q"), Open::Write).unwrap();
+    segment.write_at(&[0; 4096], 8192).unwrap();
+    let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+    let first = put(&mut queue, 201).unwrap();
+    // It looks for that now and then only.
+    let (mut seqs, mut lost) = (Vec::new(), Vec::new());
+    for _ in 0..3000 {
+        let (more, told) = read_all(&mut live);
+        seqs.extend(more);
+        lost.extend(told);
+    }
+    assert_eq!((seqs, lost), (vec![first], vec![(201, first - 1)]));
+    let (seqs, lost) = read_all(&mut earliest(&sim));
+    assert_eq!(seqs, (1..=126).chain([first]).collect::<Vec<_>>());
+    assert_eq!(lost, [(127, first - 1)]);
 }
 
 /// Once the tail is in new files, the next writer goes on without a word.

@@ -6,13 +6,13 @@
 
 use super::{
     layout::{
-        BEATS, CURSOR_MAGIC, CURSOR_SLOTS, CursorSlot, DURABLE_SLOTS, FLAG_COMMITS, FLAGS, META_LEN, MetaHeader,
-        READING, Summed, TTL_MS, crc_text,
+        BEATS, COUNT_END, CURSOR_MAGIC, CURSOR_SLOTS, CursorSlot, DURABLE_SLOTS, FLAG_COMMITS, FLAGS, META_LEN,
+        MetaHeader, READING, Summed, TTL_MS, crc_text,
     },
     names::Names,
 };
 use crate::{Error, Result, root::Name};
-use chronicle_core::RegionMut;
+use chronicle_core::{RegionMut, layout::SEQ_END};
 use chronicle_platform::{File, Lock, Open, Platform, TroubleKind};
 use std::{
     path::{Path, PathBuf},
@@ -40,6 +40,15 @@ fn parse(bytes: &[u8]) -> std::result::Result<(u64, Option<Position>), String> {
     let Ok(slot) = CursorSlot::read_from_bytes(bytes) else { return Err("short".into()) };
     if !slot.is_whole(0) {
         return Err(crc_text(&slot, 0));
+    }
+    for (name, found, end) in [
+        ("generation", slot.generation.get(), COUNT_END),
+        ("seq", slot.seq.get(), SEQ_END),
+        ("segment_id", slot.segment_id.get(), COUNT_END),
+    ] {
+        if found >= end {
+            return Err(format!("{name} is {found:#x}, which no reader stores"));
+        }
     }
     let position = Position {
         queue_id: slot.queue_id,
@@ -162,7 +171,7 @@ impl<P: Platform> CursorFile<P> {
         let map = platform.map_mut(&file, META_LEN)?;
         let window = map.window_mut();
         window.store(TTL_MS, u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
-        window.store(FLAGS, 0);
+        // The flags stay as they were: until a place is found, what the last reader of this name held is held.
         let beats = window.load(BEATS).wrapping_add(1);
         window.store(BEATS, beats);
         Ok(Some(CursorFile { file, map, generation, durable_generation, beats, poisoned: false, path, found }))

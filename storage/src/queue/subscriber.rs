@@ -11,14 +11,19 @@
 //!         gone? the oldest one there is: Lapped.   a later epoch? its begin says what was lost
 //! ```
 //!
+//! **After a crash of the machine**, until a writer has recovered the queue, only what a sync covered is taken as it is:
+//! a reader finds its place before the synced position, walks on from there frame by verified frame, across segments, as
+//! recovery will, and so never stands behind the place where that ends the stream. A reader that does stand behind such a
+//! place (memory can forget what it showed, after a failed sync) sees the epoch change and finds its place anew, by seq.
+//!
 //! It never writes into the queue but its own cursor file and the wake word, and reads without either where it may not.
 
 use super::{
     ReadError, Start, SubscriberOptions,
-    control::{Control, age, tick},
+    control::{Control, Synced, age, tick},
     cursor::{CursorFile, Position},
     index,
-    layout::{HEARTBEAT, META_LEN, OLDEST, UNLOCKED},
+    layout::{CONTROL_SLOTS, ControlSlot, FAILED, HEARTBEAT, META_LEN, OLDEST, UNLOCKED},
     names::Names,
     segment::{Head, head, ids},
 };
@@ -30,6 +35,7 @@ use chronicle_core::{
 };
 use chronicle_platform::{File, FileId, Lock, Open, Platform, TroubleKind};
 use std::{
+    mem::offset_of,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -130,6 +136,14 @@ pub struct Subscriber<P: Platform> {
     kept: Vec<Kept<P>>,
     /// Told once, before anything else.
     event: Option<ReadError>,
+    /// The queue's epoch when the place was found.
+    epoch: u32,
+    /// Nobody has recovered the queue yet: behind this position only what was walked over counts.
+    bound: Option<Synced>,
+    /// Seqs below were read, or not asked for: nobody is told that they are lost.
+    asked: u64,
+    /// Looks that found nothing.
+    idle: u32,
     /// Since when the next segment has been locked by somebody else.
     busy_since: Option<u64>,
     /// When a queue without segments was last looked at.
@@ -145,6 +159,8 @@ const BUSY_NS: u64 = 1_000_000_000;
 const SLICE: Duration = Duration::from_millis(100);
 /// Longest sleep of a reader that nobody wakes.
 const UNWOKEN: Duration = Duration::from_millis(1);
+/// How many looks that find nothing go by until a reader looks whether the stream was ended elsewhere.
+const IDLE_LOOKS: u32 = 1024;
 /// A heartbeat older than this makes a wait tell.
 const STALE: Duration = Duration::from_secs(5);
 
@@ -170,7 +186,7 @@ impl<P: Platform> Subscriber<P> {
         let mut this = Subscriber {
             at: None,
             cursor,
-            verify: options.verify_reads || control.is_unrecovered(platform),
+            verify: true,
             alive_path: names.alive_lock(),
             names,
             platform: platform.clone(),
@@ -179,6 +195,10 @@ impl<P: Platform> Subscriber<P> {
             waker,
             kept: Vec::new(),
             event: None,
+            epoch: 0,
+            bound: None,
+            asked: 0,
+            idle: 0,
             busy_since: None,
             looked_ns: 0,
             checked_ns: 0,
@@ -190,6 +210,11 @@ impl<P: Platform> Subscriber<P> {
             ReadError::Busy { path } => Error::Busy { path },
             event => unreachable!("events are kept for the first read: {event}"),
         })?;
+        if let Some(cursor) = &this.cursor {
+            // It has committed before: what it has not committed is held back for it.
+            let goes_on = start == Start::Cursor && cursor.found.is_some_and(|found| found.queue_id == this.queue_id);
+            cursor.set_commits(goes_on);
+        }
         Ok(this)
     }
 
@@ -253,10 +278,20 @@ impl<P: Platform> Subscriber<P> {
                 if !self.attach_later()? {
                     return Ok(false);
                 }
+                if self.event.is_some() {
+                    return self.tell();
+                }
                 continue;
             };
             match at.reader.region().window().load_acquire(at.reader.mark().offset() as usize) {
-                0 => return Ok(false),
+                0 => {
+                    if !self.idles()? {
+                        return Ok(false);
+                    }
+                    if self.event.is_some() {
+                        return self.tell();
+                    }
+                }
                 COMMIT_END => {
                     if !cross || matches!(self.cross()?, Crossed::NotYet) {
                         return Ok(false);
@@ -268,6 +303,49 @@ impl<P: Platform> Subscriber<P> {
                 _ => return Ok(true),
             }
         }
+    }
+
+    /// Nothing stands here. Whether the reader stands elsewhere now.
+    #[inline]
+    fn idles(&mut self) -> std::result::Result<bool, ReadError> {
+        self.idle = self.idle.wrapping_add(1);
+        if self.bound.is_none() && !self.idle.is_multiple_of(IDLE_LOOKS) {
+            return Ok(false);
+        }
+        self.find_again()
+    }
+
+    /// Looks whether the stream was ended before the place where the reader waits; if so, it finds its place by seq.
+    #[cold]
+    fn find_again(&mut self) -> std::result::Result<bool, ReadError> {
+        let Ok(control) = Control::look(&self.names.control(), self.control_map.window()) else { return Ok(false) };
+        if control.state.epoch == self.epoch {
+            return Ok(false);
+        }
+        // ORDERING: recovery ends what it accepts before it raises the epoch: who sees the epoch, and looks again behind
+        // this, sees the end.
+        wake::settle();
+        let seq = match &self.at {
+            Some(at) if at.reader.header().epoch < control.state.epoch => {
+                if at.reader.is_ready() {
+                    return Ok(false);
+                }
+                Some(at.reader.mark().next_seq())
+            }
+            _ => None,
+        };
+        self.follow_control(&control);
+        let Some(seq) = seq else { return Ok(false) };
+        self.leave();
+        self.at_seq(seq)?;
+        Ok(true)
+    }
+
+    /// Takes note of the state of the queue, as far as it says what can be believed.
+    fn follow_control(&mut self, control: &Control) {
+        self.epoch = control.state.epoch;
+        self.bound = control.is_unrecovered(&self.platform).then_some(control.state.synced);
+        self.verify = self.options.verify_reads || self.bound.is_some();
     }
 
     #[cold]
@@ -285,8 +363,7 @@ impl<P: Platform> Subscriber<P> {
             Ok(Step::Open | Step::End { .. }) => Ok(None),
             Err(damage) => {
                 // Behind the synced position of a queue that nobody has recovered yet it is torn, not the stream's.
-                let torn = Control::look(&self.names.control(), self.control_map.window())
-                    .is_ok_and(|control| control.is_unrecovered(&self.platform));
+                let torn = is_torn(&mut self.bound, &self.platform, &self.names, &self.control_map);
                 if torn { Ok(None) } else { Err(Error::damage(&at.path, damage).into()) }
             }
         }
@@ -344,6 +421,9 @@ impl<P: Platform> Subscriber<P> {
                 continue;
             }
             self.checked_ns = now;
+            if self.find_again()? {
+                continue;
+            }
             if let Some(reason) = self.detect_disconnect(STALE)? {
                 return Ok(Waited::Disconnected(reason));
             }
@@ -497,6 +577,9 @@ impl<P: Platform> Subscriber<P> {
         if self.at.is_none() && !self.attach_later()? {
             return Ok(None);
         }
+        if self.event.is_some() {
+            return self.tell().map(|_| None);
+        }
         let Some(at) = &self.at else { return Ok(None) };
         let header = *at.reader.header();
         let seal = read_seal(at.reader.region().window(), header.salt);
@@ -583,6 +666,8 @@ impl<P: Platform> Subscriber<P> {
     /// Stands where `start` says; what there is to tell about that is kept for the first read.
     fn place(&mut self, start: Start, control: &Control) -> std::result::Result<(), ReadError> {
         self.leave();
+        self.follow_control(control);
+        self.asked = 0;
         match start {
             Start::Earliest => _ = self.oldest()?,
             Start::Latest => self.latest()?,
@@ -594,13 +679,7 @@ impl<P: Platform> Subscriber<P> {
                     self.oldest()?;
                     self.event = Some(ReadError::Reset { epoch: control.state.epoch });
                 }
-                Some(found) => {
-                    self.at_position(found, control.state.epoch)?;
-                    // It has committed before: what it has not committed is held back for it.
-                    if let Some(cursor) = &self.cursor {
-                        cursor.set_commits(true);
-                    }
-                }
+                Some(found) => self.at_position(found, control.state.epoch)?,
             },
         }
         Ok(())
@@ -707,20 +786,32 @@ impl<P: Platform> Subscriber<P> {
         // A segment can retire between listing and opening: then there is another oldest one.
         for _ in 0..100 {
             let ids = ids(&self.platform, &self.names)?;
-            let Some(first) = ids.first() else { return Ok(false) };
-            if self.start_of(*first)? {
-                return Ok(true);
+            // One that has not begun is prepared, or a crash took its begin field: recovery will go by the next one too.
+            for id in &ids {
+                if self.start_of(*id)? {
+                    return Ok(true);
+                }
             }
-            if ids.len() == 1 || !self.platform.exists(&self.names.segment(*first))? {
-                continue;
+            match ids.first() {
+                Some(first) if !self.platform.exists(&self.names.segment(*first))? => {}
+                _ => return Ok(false),
             }
-            return Ok(false);
         }
         Ok(false)
     }
 
-    /// Begun segments, oldest first, with what their heads say.
+    /// Begun segments in which a place may be taken, oldest first: all, or those that were synced, or the oldest.
     fn heads(&self) -> Result<Vec<Head>> {
+        let mut heads = self.begun()?;
+        if let Some(synced) = self.bound {
+            let known = heads.iter().take_while(|head| head.id <= synced.segment).count();
+            heads.truncate(known.max(1));
+        }
+        Ok(heads)
+    }
+
+    /// Begun segments, oldest first, with what their heads say.
+    fn begun(&self) -> Result<Vec<Head>> {
         let mut heads = Vec::new();
         for id in ids(&self.platform, &self.names)? {
             let path = self.names.segment(id);
@@ -747,8 +838,29 @@ impl<P: Platform> Subscriber<P> {
         }
         self.skip_by_index(|_| true);
         // To the very end; more may be appended meanwhile.
-        while self.frame_here(|_| true)? {}
+        self.walk(|_| true)?;
+        self.event = None;
         Ok(())
+    }
+
+    /// Moves on over frames that are before the place that is looked for; in a queue that nobody has recovered yet, into
+    /// the segments that follow too.
+    fn walk(&mut self, is_before: impl Fn(&Frame<'_>) -> bool) -> std::result::Result<(), ReadError> {
+        loop {
+            while self.frame_here(&is_before)? {
+                // What was lost before a frame that nobody asked for was not asked for either.
+                self.event = None;
+            }
+            if self.bound.is_none() || !self.is_at_end() || matches!(self.cross()?, Crossed::NotYet) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at.as_ref().is_some_and(|at| {
+            at.reader.region().window().load_acquire(at.reader.mark().offset() as usize) == COMMIT_END
+        })
     }
 
     /// Jumps to the last index entry that `is_before`, if the segment confirms it.
@@ -760,13 +872,18 @@ impl<P: Platform> Subscriber<P> {
             // Behind End lie bytes that belong to nobody.
             places.retain(|place| u64::from(place.offset) < seal.end);
         }
+        if let Some(synced) = self.bound.filter(|synced| synced.segment <= header.segment_id) {
+            let known = if synced.segment == header.segment_id { synced.offset } else { 0 };
+            places.retain(|place| place.offset <= known);
+        }
         for place in places.iter().rev().filter(|place| is_before(place)) {
             let Ok(mut reader) = Reader::attach_at(at.reader.region().clone(), place.offset, place.seq) else {
                 continue;
             };
             let there = reader.clone();
             // An open slot proves nothing: only a frame with the right seq does.
-            if matches!(reader.step(), Ok(Step::Frame(_))) {
+            let step = if self.verify { reader.step_verified() } else { reader.step() };
+            if matches!(step, Ok(Step::Frame(_))) {
                 at.reader = there;
                 return;
             }
@@ -796,6 +913,7 @@ impl<P: Platform> Subscriber<P> {
     }
 
     fn at_seq(&mut self, seq: u64) -> std::result::Result<(), ReadError> {
+        self.asked = seq;
         let heads = self.heads()?;
         let first = |head: &Head| head.begin.map_or(u64::MAX, |begin| begin.first_seq);
         let Some(at) = heads.iter().rposition(|head| first(head) <= seq) else {
@@ -814,35 +932,61 @@ impl<P: Platform> Subscriber<P> {
         }
         self.skip_by_index(|place| place.seq <= seq);
         // A seq that a crash took ends at that segment's End: reading crosses over the hole and tells.
-        while self.frame_here(|frame| frame.seq < seq)? {}
-        Ok(())
+        self.walk(|frame| frame.seq < seq)
     }
 
     fn at_time(&mut self, time: u64) -> std::result::Result<(), ReadError> {
-        for head in self.heads()? {
-            if head.seal.is_some_and(|seal| seal.max_time < time) {
-                continue;
-            }
-            if !self.start_of(head.id)? {
+        let heads = self.heads()?;
+        let mut before: Option<&Head> = None;
+        for (at, head) in heads.iter().enumerate() {
+            // From the last one that is known, all that follow are reached by walking.
+            let walks_on = self.bound.is_some() && at + 1 == heads.len();
+            let is_before = head.seal.is_some_and(|seal| seal.max_time < time) && !walks_on;
+            if is_before || !self.start_of(head.id)? {
+                before = Some(head);
                 continue;
             }
             self.skip_by_index(|place| place.max_time < time);
-            while self.frame_here(|frame| frame.time_ns < time)? {}
+            self.walk(|frame| frame.time_ns < time)?;
             // Not sealed yet, but ended, and nothing that late in it.
-            let at_end = self.at.as_ref().is_some_and(|at| {
-                at.reader.region().window().load_acquire(at.reader.mark().offset() as usize) == COMMIT_END
-            });
-            if !at_end {
-                return Ok(());
+            if self.is_at_end() {
+                before = Some(head);
+                continue;
             }
+            // What a crash took before its first frame may have been that late: reading crosses over the hole and tells.
+            let at_start = self.standing().is_some_and(|at| (at.segment_id, at.offset) == (head.id, HEADER_LEN as u32));
+            if at_start
+                && let Some(before) = before
+                && before.id == head.header.predecessor_id
+                && before.header.epoch < head.header.epoch
+            {
+                self.end_of(before.id)?;
+            }
+            return Ok(());
+        }
+        if let (None, Some(last)) = (&self.at, before) {
+            self.end_of(last.id)?;
+        }
+        Ok(())
+    }
+
+    /// Behind the last frame of segment `id`, if that is still there.
+    fn end_of(&mut self, id: u64) -> std::result::Result<(), ReadError> {
+        if self.start_of(id)? {
+            self.skip_by_index(|_| true);
+            while self.frame_here(|_| true)? {}
         }
         Ok(())
     }
 
     fn at_position(&mut self, position: Position, epoch: u32) -> std::result::Result<(), ReadError> {
         // A crash of the machine since then may have cut the stream before this place, and what lies behind the cut can
-        // look like a frame: then only the way there from the segment's start tells.
+        // look like a frame: then only the way there from the segment's start tells; and if nobody has recovered from one
+        // yet, the way there from what is known to be whole.
+        let is_known =
+            self.bound.is_none_or(|synced| (position.segment_id, position.offset) <= (synced.segment, synced.offset));
         if position.epoch == epoch
+            && is_known
             && let Some((kept, head)) = self.patiently(|this| this.take(position.segment_id))?
             && let Some(begin) = head.begin
             && head.header.epoch == position.epoch
@@ -869,7 +1013,11 @@ impl<P: Platform> Subscriber<P> {
             return Ok(false);
         }
         self.looked_ns = now;
-        self.oldest()
+        if self.asked == 0 {
+            return self.oldest();
+        }
+        self.at_seq(self.asked)?;
+        Ok(self.at.is_some())
     }
 
     // Crossing.
@@ -877,6 +1025,18 @@ impl<P: Platform> Subscriber<P> {
     /// From the `End` where the reader stands into the segment that follows.
     #[cold]
     fn cross(&mut self) -> std::result::Result<Crossed, ReadError> {
+        match self.cross_over() {
+            // Behind the synced position of a queue that nobody has recovered yet: torn.
+            Err(ReadError::Failed(Error::Damage { .. }))
+                if is_torn(&mut self.bound, &self.platform, &self.names, &self.control_map) =>
+            {
+                Ok(Crossed::NotYet)
+            }
+            other => other,
+        }
+    }
+
+    fn cross_over(&mut self) -> std::result::Result<Crossed, ReadError> {
         let Some(at) = &self.at else { return Ok(Crossed::NotYet) };
         let verify = self.verify;
         if verify {
@@ -885,11 +1045,14 @@ impl<P: Platform> Subscriber<P> {
             end.step_verified().map_err(|damage| Error::damage(&at.path, damage))?;
         }
         let (header, mark) = (*at.reader.header(), at.reader.mark());
-        let (here, next) = (header.segment_id, header.segment_id + 1);
-        if let Some(at) = self.kept.iter().position(|kept| is_begun(&kept.map, self.queue_id, next, here)) {
+        let (here, next) = (header.segment_id, header.segment_id.saturating_add(1));
+        // A mapping is of a file that may have lost its name since: a recovery ends the stream before what it cuts.
+        let follows = |kept: &Kept<P>| first_seq_of(&kept.map, self.queue_id, next, here) == Some(mark.next_seq());
+        let at = if self.may_be_cut(header.epoch) { None } else { self.kept.iter().position(follows) };
+        if let Some(at) = at {
             let kept = self.kept.remove(at);
             if kept.file.try_lock(Lock::Shared)? {
-                if is_begun(&kept.map, self.queue_id, next, here) {
+                if first_seq_of(&kept.map, self.queue_id, next, here) == Some(mark.next_seq()) {
                     let path = self.names.segment(next);
                     let reader = Reader::attach(kept.map.clone()).map_err(|damage| Error::damage(path, damage))?;
                     return self.enter(kept, reader, mark.next_seq());
@@ -909,6 +1072,8 @@ impl<P: Platform> Subscriber<P> {
                 Followed::Into(kept, reader) if reader.header().predecessor_id == here => {
                     return self.enter(kept, reader, mark.next_seq());
                 }
+                // Nothing retires before somebody has recovered the queue: the one that follows has lost its begin field.
+                Followed::Into(..) if self.bound.is_some() => return Ok(Crossed::NotYet),
                 // What followed us has retired.
                 Followed::Into(kept, reader) => {
                     let resume_at = reader.mark().next_seq();
@@ -924,6 +1089,14 @@ impl<P: Platform> Subscriber<P> {
         Ok(Crossed::NotYet)
     }
 
+    /// Whether a recovery has ended the stream since the reader's segment was made, or may be about to. Two slots and a
+    /// word, looked at without a checksum: a wrong yes costs a few system calls.
+    fn may_be_cut(&self, epoch: u32) -> bool {
+        let window = self.control_map.window();
+        let raised = CONTROL_SLOTS.iter().any(|slot| window.load(slot + offset_of!(ControlSlot, epoch)) > epoch);
+        self.bound.is_some() || raised || window.load64(FAILED) != 0
+    }
+
     /// Segment `id`, if it has begun; one right behind `here` must name it as its predecessor.
     fn follow(&mut self, id: u64, here: u64) -> std::result::Result<Followed<P>, ReadError> {
         let (kept, head) = match self.take(id)? {
@@ -932,7 +1105,7 @@ impl<P: Platform> Subscriber<P> {
             Taken::Gone => return Ok(Followed::Gone),
         };
         // It got its begin before we could see the End that led here; so it is of another time, which recovery ends.
-        if head.begin.is_none() || (id == here + 1 && head.header.predecessor_id != here) {
+        if head.begin.is_none() || (Some(id) == here.checked_add(1) && head.header.predecessor_id != here) {
             return Ok(Followed::Not);
         }
         let path = self.names.segment(id);
@@ -965,12 +1138,17 @@ impl<P: Platform> Subscriber<P> {
                 let fault = Fault::Seq { expected: next_seq, found: first };
                 return Err(Error::damage(self.names.segment(id), Damage::at(80, fault)).into());
             }
-            self.event = Some(ReadError::Lost { from: next_seq, to: first - 1 });
+            let from = next_seq.max(self.asked);
+            if from < first {
+                self.event = Some(ReadError::Lost { from, to: first - 1 });
+            }
         }
         self.attach(kept, reader);
-        if self.verify && !self.options.verify_reads {
+        if self.bound.is_some()
+            && let Ok(control) = self.control()
+        {
             // Recovered meanwhile?
-            self.verify = self.control().map_or(true, |control| control.is_unrecovered(&self.platform));
+            self.follow_control(&control);
         }
         self.tidy();
         self.prepare_next();
@@ -990,7 +1168,7 @@ impl<P: Platform> Subscriber<P> {
     /// Maps the segment after this one, which the writer prepares ahead, and faults it in.
     fn prepare_next(&mut self) {
         let Some(at) = &self.at else { return };
-        let next = at.reader.header().segment_id + 1;
+        let next = at.reader.header().segment_id.saturating_add(1);
         let named = |kept: &Kept<P>| kept.map.window().load64(SEGMENT_ID_AT) == next;
         if self.kept.iter().any(named) {
             return;
@@ -1028,19 +1206,31 @@ enum Followed<P: Platform> {
     Gone,
 }
 
-/// Whether a mapping, unlocked or not, looks like segment `id` after `before`, begun.
-fn is_begun<R: Region>(map: &R, queue_id: [u8; 16], id: u64, before: u64) -> bool {
+/// The first seq of a mapping that, unlocked or not, looks like segment `id` after `before`, begun.
+fn first_seq_of<R: Region>(map: &R, queue_id: [u8; 16], id: u64, before: u64) -> Option<u64> {
     let window = map.window();
     if window.len() < HEADER_LEN || window.load64(SEGMENT_ID_AT) != id {
-        return false;
+        return None;
     }
-    chronicle_core::header(window).is_ok_and(|header| {
-        header.queue_id == queue_id
-            && header.segment_id == id
-            && header.predecessor_id == before
-            && window.len() == header.segment_len as usize
-            && read_begin(window, header.salt).is_some()
-    })
+    let header = chronicle_core::header(window).ok()?;
+    let looks_right = header.queue_id == queue_id
+        && header.segment_id == id
+        && header.predecessor_id == before
+        && window.len() == header.segment_len as usize;
+    if !looks_right {
+        return None;
+    }
+    read_begin(window, header.salt).map(|begin| begin.first_seq)
+}
+
+/// Whether damage is what a crash tore: the queue was not recovered when the reader found its place. If it is since, what
+/// was torn has been cut, and the next look tells.
+fn is_torn<P: Platform>(bound: &mut Option<Synced>, platform: &P, names: &Names, control_map: &P::Map) -> bool {
+    let torn = bound.is_some();
+    if Control::look(&names.control(), control_map.window()).is_ok_and(|control| !control.is_unrecovered(platform)) {
+        *bound = None;
+    }
+    torn
 }
 
 fn salt_of<P: Platform>(kept: &Kept<P>) -> Result<u32> {
