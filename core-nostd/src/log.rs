@@ -206,6 +206,13 @@ impl<R: RegionMut> Appender<R> {
         }
     }
 
+    /// Takes no frame any more: every append and claim finds the segment full. Nothing is stored, and readers wait.
+    ///
+    /// For a writer that must not go on where it stands, such as one whose medium has failed.
+    pub fn stop(&mut self) {
+        self.limit = self.tail;
+    }
+
     /// What the seal of this segment says once it has ended.
     ///
     /// Its times are those of the frames that this appender wrote and that the reader walked over whose mark it was

@@ -61,7 +61,8 @@ impl Holder {
     }
 }
 
-fn pid() -> u32 {
+/// This process; another one in a forked child.
+pub(crate) fn pid() -> u32 {
     getpid().as_raw_pid().cast_unsigned()
 }
 

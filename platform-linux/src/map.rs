@@ -6,7 +6,7 @@
 //!
 //! The kernel writes dirty pages back when it likes; only [`chronicle_platform::File::sync`] says when it is done.
 
-use crate::LinuxFile;
+use crate::{LinuxFile, lease::pid};
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{File, Result, Trouble};
 use memmap2::{MmapOptions, MmapRaw};
@@ -17,6 +17,7 @@ use rustix::{
 };
 use std::{
     io,
+    mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd},
     path::Path,
     ptr::NonNull,
@@ -105,7 +106,22 @@ pub struct LinuxMap(Mapping);
 
 /// A writable shared mapping. A forked child does not have it.
 #[derive(Debug)]
-pub struct LinuxMapMut(Mapping);
+pub struct LinuxMapMut {
+    /// Dropped by hand: see [`Drop`].
+    mapping: ManuallyDrop<Mapping>,
+    /// The process that has it.
+    pid: u32,
+}
+
+impl Drop for LinuxMapMut {
+    fn drop(&mut self) {
+        // In a forked child nothing of ours is mapped at that address, and perhaps something else is by now.
+        if self.pid == pid() {
+            // SAFETY: this is the only place that drops it, and a value drops once.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) }
+        }
+    }
+}
 
 impl LinuxMap {
     pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMap> {
@@ -139,13 +155,13 @@ impl LinuxMapMut {
     pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMapMut> {
         let mapping = Mapping::new(file, len, Access::Write)?;
         mapping.advise("map", Advice::LinuxDontFork)?;
-        Ok(LinuxMapMut(mapping))
+        Ok(LinuxMapMut { mapping: ManuallyDrop::new(mapping), pid: pid() })
     }
 
     /// Every page is made writable, without changing a byte.
     pub(crate) fn prefault(&self) -> Result<()> {
         if has_populate() {
-            return self.0.advise("prefault", Advice::LinuxPopulateWrite);
+            return self.mapping.advise("prefault", Advice::LinuxPopulateWrite);
         }
         self.touch();
         Ok(())
@@ -153,7 +169,7 @@ impl LinuxMapMut {
 
     /// For kernels without `MADV_POPULATE_WRITE`.
     fn touch(&self) {
-        for word in self.0.pages() {
+        for word in self.mapping.pages() {
             // A store of the value found, as one step, so that a peer's store cannot be undone. (`fetch_or(0)` would
             // do, but compilers turn it into a load.) A lost race is the peer's store into *its* mapping: again.
             let mut found = word.load(Ordering::Relaxed);
@@ -165,16 +181,16 @@ impl LinuxMapMut {
 
     pub(crate) fn lock(&self) -> Result<()> {
         // SAFETY: the range is ours from the mapping until drop; pinning changes no byte.
-        unsafe { mlock(self.0.raw.as_mut_ptr().cast(), self.0.len()) }
-            .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno))
+        unsafe { mlock(self.mapping.raw.as_mut_ptr().cast(), self.mapping.len()) }
+            .map_err(|errno| Trouble::new("lock memory", &*self.mapping.path, errno))
     }
 
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
-        self.0.word(offset)
+        self.mapping.word(offset)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0.path
+        &self.mapping.path
     }
 }
 
@@ -202,11 +218,11 @@ unsafe impl Region for LinuxMap {
 unsafe impl Region for LinuxMapMut {
     #[inline]
     fn base(&self) -> NonNull<u8> {
-        self.0.base()
+        self.mapping.base()
     }
     #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        self.mapping.len()
     }
 }
 
@@ -233,6 +249,23 @@ mod tests {
         let before = faults();
         (0..PAGES).for_each(|page| act(page * page_size()));
         faults() - before
+    }
+
+    #[test]
+    fn s_17_a_forked_child_unmaps_nothing_that_it_does_not_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Linux.open(&dir.path().join("mapped-file"), Open::Create).unwrap();
+        file.allocate(4096).unwrap();
+        let is_mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().contains("mapped-file");
+        let map = Linux.map_mut(&file, 4096).unwrap();
+        assert!(is_mapped());
+        drop(map);
+        assert!(!is_mapped());
+        // As a child sees it that has something else at this address.
+        let mut map = Linux.map_mut(&file, 4096).unwrap();
+        map.pid += 1;
+        drop(map);
+        assert!(is_mapped());
     }
 
     #[test]

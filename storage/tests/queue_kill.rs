@@ -89,6 +89,16 @@ fn a_child_does_its_job() {
                 _ = reader.wait(Duration::from_millis(10));
             }
         }
+        "cut" => {
+            let mut queue = Queue::publisher(&Linux, &dir, PublisherOptions { helper: false, ..options() }).unwrap();
+            for seq in 1..=10 {
+                queue.append(Append { time_ns: seq, type_id: 1, flags: 0 }, &payload(seq)).unwrap();
+            }
+            println!("ready");
+            std::fs::OpenOptions::new().write(true).open(dir.join("wake.meta")).unwrap().set_len(0).unwrap();
+            _ = queue.append(Append { time_ns: 11, type_id: 1, flags: 0 }, &payload(11));
+            unreachable!("a load beyond the end of a file");
+        }
         other => panic!("role {other}"),
     }
 }
@@ -294,4 +304,50 @@ fn s_13_a_full_memory_file_system_refuses_and_recovers() {
     let unmounted = Command::new("umount").arg("-l").arg(dir.path()).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
     result.unwrap();
+}
+
+/// The documented exit: who may write the wake word may end the writer, as a kill does, and nothing is lost.
+#[test]
+fn s_12_a_cut_wake_word_ends_the_writer_and_no_frame() {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGBUS: i32 = 7;
+    let dir = memory_or_disk();
+    let (mut child, _out) = start("cut", dir.path());
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGBUS));
+    let mut queue = Queue::publisher(&Linux, dir.path(), options()).unwrap();
+    // The frame was whole when the writer looked for sleepers.
+    assert_eq!(queue.next_seq(), 12);
+    queue.append(Append { time_ns: 12, type_id: 1, flags: 0 }, &payload(12)).unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join("wake.meta")).unwrap().len(), 4096);
+    let options = SubscriberOptions { start: Start::Earliest, verify_reads: true, ..SubscriberOptions::default() };
+    let mut reader = Queue::observer(&Linux, dir.path(), options).unwrap();
+    for seq in 1..=12 {
+        let frame = reader.next().unwrap().unwrap();
+        let mut bytes = [0; 256];
+        assert_eq!(frame.seq, seq);
+        assert_eq!(frame.payload.copy_to(&mut bytes), payload(seq));
+    }
+    let mut problems = Vec::new();
+    verify(&Linux, dir.path(), &mut |problem| problems.push(problem.to_string())).unwrap();
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+/// Somebody who may look at `alive.lock` may also hold it; the writer is seen all the same, and its death too.
+#[test]
+fn s_6_a_held_alive_lock_hides_no_writer() {
+    use chronicle_platform::{File, Lock, Open};
+    let dir = memory_or_disk();
+    Queue::publisher(&Linux, dir.path(), options()).unwrap().close().unwrap();
+    let squatter = Linux.open(&dir.path().join("alive.lock"), Open::Read).unwrap();
+    assert!(squatter.try_lock(Lock::Shared).unwrap());
+    let mut queue = Queue::publisher(&Linux, dir.path(), PublisherOptions { helper: false, ..options() }).unwrap();
+    let reader = Queue::observer(&Linux, dir.path(), SubscriberOptions::default()).unwrap();
+    queue.maintain();
+    assert_eq!(reader.writer_status(Duration::from_secs(60)).unwrap(), WriterStatus::Alive);
+    assert!(describe(&Linux, dir.path()).unwrap().writer);
+    squatter.unlock().unwrap();
+    queue.maintain();
+    assert_eq!(reader.writer_status(Duration::from_secs(60)).unwrap(), WriterStatus::Alive);
+    drop(queue);
+    assert_eq!(reader.writer_status(Duration::from_secs(60)).unwrap(), WriterStatus::LockLost, "at once");
 }

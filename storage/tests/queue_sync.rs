@@ -263,3 +263,60 @@ fn d_3_without_room_for_new_blocks_the_queue_does_not_open() {
     drop(Queue::publisher(&sim, DIR, options()).unwrap());
     assert_eq!(read_all(&mut earliest(&sim)).0.len(), 100);
 }
+
+/// No frame goes where no sync is believed, and the writer that heard of it is the first to know.
+#[test]
+fn d_2_after_a_failed_sync_nothing_is_appended() {
+    let sim = Sim::new(6);
+    let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+    put(&mut queue, 1).unwrap();
+    fail(&sim, 1);
+    queue.sync().unwrap_err();
+    for _ in 0..3 {
+        assert_eq!(queue.append(Append::default(), b"x"), Err(Refused::Poisoned));
+        assert_eq!(queue.claim(8).map(drop), Err(Refused::Poisoned));
+        assert_eq!(queue.append_wait(Append::default(), b"x", Duration::from_secs(1)), Err(Refused::Poisoned));
+        assert!(matches!(queue.sync(), Err(Error::Poisoned { .. })));
+    }
+    assert_eq!(queue.next_seq(), 2);
+    assert_eq!(read_all(&mut earliest(&sim)).0, [1]);
+}
+
+/// Too many open files, say: what fails before anything is synced passes, and nothing is poisoned.
+#[test]
+fn a_trouble_that_is_no_failed_sync_passes() {
+    let sim = Sim::new(8);
+    let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+    for n in 1..=600 {
+        put(&mut queue, n).unwrap();
+    }
+    drop(queue);
+    // Segments of another process have to be opened to be synced.
+    let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+    sim.faults(Faults { failing_operation: Some(sim.operations() + 1), ..Faults::default() });
+    let error = queue.sync().unwrap_err();
+    assert!(matches!(&error, Error::Trouble(trouble) if trouble.operation() == "open"), "{error:?}");
+    assert_eq!(put(&mut queue, 601), Ok(601));
+    assert_eq!(queue.sync().unwrap().seq, 601);
+    drop(queue);
+    assert_eq!(Queue::publisher(&sim, DIR, options()).unwrap().next_seq(), 602, "no seq is skipped");
+}
+
+/// An operator reads the name that the file has.
+#[test]
+fn a_trouble_names_the_control_file() {
+    let named = (1..).find_map(|k| {
+        let sim = Sim::new(8);
+        let mut queue = Queue::publisher(&sim, DIR, options()).unwrap();
+        put(&mut queue, 1).unwrap();
+        fail(&sim, k);
+        match queue.sync() {
+            Err(Error::Trouble(trouble)) => {
+                let path = trouble.path().to_path_buf();
+                path.to_string_lossy().contains("control").then_some(path)
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(named.unwrap(), Path::new("/q/control.meta"));
+}

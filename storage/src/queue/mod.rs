@@ -18,7 +18,14 @@
 //! wants no thread). When nothing is ready it refuses; it never waits.
 //!
 //! **What a crash takes.** A killed process: nothing that `append` returned. A machine that loses power: what was not
-//! covered by [`Publisher::sync`] or the [`SyncPolicy`]; readers are told with [`ReadError::Lost`].
+//! covered by [`Publisher::sync`] or the [`SyncPolicy`]; readers are told with [`ReadError::Lost`]. A failed sync is a
+//! crash of the machine to the next writer.
+//!
+//! **Who may write a file may cut it.** A load beyond the new end raises SIGBUS, which ends the process: the documented
+//! exit. Readers can write two kinds of files: their own cursors, which the writer reads with `read_at`, and `wake.meta`,
+//! which it must map. So a process that can open `wake.meta` for writing can end the writer, as a kill does, and nothing is
+//! lost. It is created 0640: that is the writer's own user. Give its group write permission only to readers that you trust
+//! that far; a reader without it is woken by nobody and looks every millisecond.
 //!
 //! Never here: a payload that is looked into, a frame dropped in silence, damage repaired without a word.
 //!
@@ -295,7 +302,10 @@ pub enum Refused {
         /// The largest one.
         max: usize,
     },
-    /// A sync failed: what is on the disk is unknown for ever, so this writer begins no further segment.
+    /// A sync failed: what is on the disk is unknown for ever, so this writer appends nothing more. Appends find out at
+    /// their next index entry or roll, and at once where it was [`Publisher::sync`] that failed; frames that were appended
+    /// in between are as readable, and as little durable, as those before. Open the queue again: what memory holds is
+    /// checked and written to new files before anything else.
     Poisoned,
 }
 

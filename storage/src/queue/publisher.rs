@@ -320,6 +320,10 @@ impl<P: Platform> Publisher<P> {
     /// Now and then: an index entry, and what a roll will need.
     #[cold]
     fn note(&mut self) {
+        if self.flags.poisoned.load(Ordering::Relaxed) {
+            // An append looks at no flag of the helper's; here it does, and no more frames go where no sync is believed.
+            self.log.stop();
+        }
         let tail = self.log.tail();
         if tail >= self.index_due {
             let seal = self.log.seal();
@@ -385,10 +389,15 @@ impl<P: Platform> Publisher<P> {
     ///
     /// # Errors
     ///
-    /// The system's. From then on the queue is poisoned: no later sync succeeds, no further segment begins.
+    /// The system's. If it was the sync that failed the queue is poisoned: no later sync succeeds, and nothing is appended
+    /// any more. Open it again: what can be saved is written to new files first.
     pub fn sync(&mut self) -> Result<Durable> {
         let at = self.here();
-        self.upkeep().sync_at(at)
+        let synced = self.upkeep().sync_at(at);
+        if self.flags.poisoned.load(Ordering::Relaxed) {
+            self.log.stop();
+        }
+        synced
     }
 
     fn here(&self) -> Synced {

@@ -212,8 +212,8 @@ pub(crate) struct Upkeep<P: Platform> {
     rolls: u64,
     recycled_before: u64,
     refused_before: u64,
-    /// Names that could not be removed yet.
-    garbage: Vec<PathBuf>,
+    /// Names that could not be removed yet, and the bytes that they take.
+    garbage: Vec<(PathBuf, u64)>,
     alive: P::File,
     is_alive_locked: bool,
 }
@@ -294,7 +294,7 @@ impl<P: Platform> Upkeep<P> {
         self.show_life();
         let mut soon = self.take_back();
         let platform = &self.platform;
-        self.garbage.retain(|path| platform.remove(path).is_err() && platform.exists(path).unwrap_or(true));
+        self.garbage.retain(|(path, _)| platform.remove(path).is_err() && platform.exists(path).unwrap_or(true));
         if now.wrapping_sub(self.sampled_ns) >= SAMPLE_NS || self.sampled_ns == 0 {
             self.sample(now);
         }
@@ -448,7 +448,8 @@ impl<P: Platform> Upkeep<P> {
     }
 
     fn used(&self) -> u64 {
-        self.live.iter().map(|live| u64::from(live.len)).sum()
+        let live: u64 = self.live.iter().map(|live| u64::from(live.len)).sum();
+        live + self.garbage.iter().map(|(_, len)| len).sum::<u64>()
     }
 
     /// Makes one more segment ready; `false` if the budget does not allow it.
@@ -465,7 +466,8 @@ impl<P: Platform> Upkeep<P> {
                 }
                 // Only the last one retired can be of use.
                 if let Some(Spare { was, .. }) = spare.take() {
-                    self.discard(self.names.retired(was));
+                    // It could be used again, so it is of this length.
+                    self.discard(self.names.retired(was), len.into());
                 }
                 spare = self.retire()?;
             }
@@ -506,7 +508,7 @@ impl<P: Platform> Upkeep<P> {
                         made
                     }
                     Err(error) => {
-                        self.discard(retired);
+                        self.discard(retired, len.into());
                         return Err(error);
                     }
                 }
@@ -537,12 +539,16 @@ impl<P: Platform> Upkeep<P> {
         self.control.set_oldest(self.live[0].id);
         if self.making.medium == Medium::Disk {
             // Else a crash could leave the old name on the new content.
-            self.platform.sync_dir(self.names.dir())?;
+            if let Err(trouble) = self.platform.sync_dir(self.names.dir()) {
+                self.discard(retired, live.len.into());
+                return Err(trouble.into());
+            }
         }
+        let len = live.len.into();
         let spare = self.reclaim(live, &retired);
         if spare.is_none() {
-            self.discard(retired);
-            self.discard(self.names.index(id));
+            self.discard(retired, len);
+            self.discard(self.names.index(id), 0);
         }
         Ok(spare)
     }
@@ -567,9 +573,10 @@ impl<P: Platform> Upkeep<P> {
         Some(Spare { was: live.id, file, map: segment.map, index: segment.index })
     }
 
-    fn discard(&mut self, path: PathBuf) {
-        if self.platform.remove(&path).is_err() {
-            self.garbage.push(path);
+    /// Removes a file; where that fails it counts for the budget until it succeeds.
+    fn discard(&mut self, path: PathBuf, len: u64) {
+        if self.platform.remove(&path).is_err() && self.platform.exists(&path).unwrap_or(true) {
+            self.garbage.push((path, len));
         }
     }
 
