@@ -29,6 +29,7 @@ use chronicle_storage::root::{Date, Name, PartitionId, Root, Stream, TimeNs};
 
 use crate::book::Book;
 use crate::error::{Error, Result};
+use crate::refine::durable_lens;
 use crate::refinery::NOT_APPLIED;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -184,6 +185,7 @@ impl Follower {
 
 /// A symbol's book partitions.
 struct Books<'a, P: Platform> {
+    platform: P,
     archive: ArchiveReader<P>,
     venue: &'a Name,
     symbol: &'a Name,
@@ -191,7 +193,7 @@ struct Books<'a, P: Platform> {
 
 impl<'a, P: Platform> Books<'a, P> {
     fn open(platform: &P, root: &Root, venue: &'a Name, symbol: &'a Name) -> Result<Self> {
-        Ok(Self { archive: ArchiveReader::open(platform, root)?, venue, symbol })
+        Ok(Self { platform: platform.clone(), archive: ArchiveReader::open(platform, root)?, venue, symbol })
     }
 
     fn dates(&self) -> Result<Vec<Date>> {
@@ -204,7 +206,7 @@ impl<'a, P: Platform> Books<'a, P> {
 
     fn partition(&self, date: Date) -> Result<Option<Partition<P>>> {
         let id = PartitionId::new(self.venue.clone(), self.symbol.clone(), date, Stream::Book);
-        Ok(self.archive.partition(&id)?)
+        partition(&self.platform, &self.archive, &id)
     }
 
     fn invalid(&self, gap: &(GapFacts, PathBuf), last_valid: Option<u64>) -> Invalid {
@@ -222,6 +224,26 @@ impl<'a, P: Platform> Books<'a, P> {
             last_valid: last_valid.map(TimeNs),
         }
     }
+}
+
+/// A partition of an archive, with what the refinery's checkpoint knows of it: in a file that still grows, what does not
+/// fit before the length that was made durable is damage, and no torn tail.
+///
+/// # Errors
+///
+/// Damage in what opening looks at, or in the checkpoint; trouble.
+pub fn partition<P: Platform>(
+    platform: &P,
+    archive: &ArchiveReader<P>,
+    id: &PartitionId,
+) -> Result<Option<Partition<P>>> {
+    let Some(mut partition) = archive.partition(id)? else { return Ok(None) };
+    if !partition.is_sealed()
+        && let Some(len) = durable_lens(platform, archive.root(), &id.venue)?.get(id)
+    {
+        partition.require(*len);
+    }
+    Ok(Some(partition))
 }
 
 /// The record of a frame, or where it is damaged.

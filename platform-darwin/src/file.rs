@@ -193,15 +193,20 @@ fn parent(path: &Path) -> &Path {
 }
 
 pub(crate) fn create_dirs(path: &Path) -> Result<()> {
+    create_dirs_below(path, true)
+}
+
+fn create_dirs_below(path: &Path, parents: bool) -> Result<()> {
     let trouble = |error| Trouble::new("create directory", path, error);
     match std::fs::DirBuilder::new().mode(DIRECTORY).create(path) {
         Ok(()) => {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY)).map_err(trouble)?;
             sync_dir(parent(path))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parents && path.parent().is_some() => {
             create_dirs(parent(path))?;
-            create_dirs(path)
+            // Once: some systems say "not found" where the parent is there and takes no directory, `/proc` for one.
+            create_dirs_below(path, false)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
             // Whoever created it may have died before its name was durable. A parent that we may not read was not

@@ -57,7 +57,13 @@ fn parse_at(text: &str) -> Result<At, String> {
 
 pub(crate) fn run(args: Args) -> Outcome {
     let root = args.root.existing()?;
-    let state = book_at(&System, &root, &args.venue, &args.symbol, args.at).map_err(|error| not_there(error, &root))?;
+    let state = match book_at(&System, &root, &args.venue, &args.symbol, args.at) {
+        Err(Error::NoBook { .. }) if args.json => {
+            print_json(&json!({ "venue": args.venue, "symbol": args.symbol, "valid": false, "gap": null }))?;
+            return Err(Failure::told());
+        }
+        other => other.map_err(|error| not_there(error, &root))?,
+    };
     let refused = !state.is_valid() && !args.last_valid;
     if args.json {
         print_json(&object(&args, &state, refused))?;

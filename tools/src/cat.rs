@@ -6,6 +6,7 @@ use crate::{
 };
 use chronicle::{
     System,
+    etl::query::partition,
     protocol::{Head, Level, Record, SnapshotSource},
     storage::{
         Error,
@@ -127,7 +128,7 @@ fn of_root(
             continue;
         }
         let id = PartitionId::new(venue.clone(), symbol.clone(), date, args.stream);
-        let Some(mut partition) = archive.partition(&id)? else { continue };
+        let Some(mut partition) = partition(system, &archive, &id)? else { continue };
         found = true;
         match args.from {
             // Seqs begin anew each day: the first day that has it.

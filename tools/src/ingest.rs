@@ -108,6 +108,8 @@ impl<'a> RawStream<'a> {
         let venue = Name::new(venue.name())?;
         let path = root.raw_queue(&venue);
         system.create_dirs(path.parent().unwrap_or(&path))?;
+        // The root itself, also where all its tiers lie elsewhere.
+        system.create_dirs(&root.state)?;
         let options = PublisherOptions { required: vec![recorder::RECORDER.to_owned()], ..options };
         let publisher = Queue::publisher(system, &path, options)?;
         Ok(RawStream { system, root, venue, publisher, buffer: Vec::new(), appended: 0 })

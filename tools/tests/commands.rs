@@ -433,13 +433,29 @@ fn the_end_of_an_open_partition() {
             let ran = verify(path);
             assert_eq!(ran.code, Some(i32::from(lost > 0)), "{lost} lost, {grown} more: {}{}", ran.text(), ran.err);
             assert!(lost == 0 || ran.text().contains("book.q: offset "), "{}{}", ran.text(), ran.err);
-            // A reader gives what is whole.
-            about("cat", &root, SPOT, SYMBOL, &["--limit", "1"]).ok();
+            // A reader stops at a torn tail, and never takes what is missing for one.
+            for (command, more) in [("cat", &[][..]), ("book", &["--at", "latest", "--depth", "1"])] {
+                let ran = about(command, &root, SPOT, SYMBOL, more);
+                assert_eq!(ran.code, Some(i32::from(lost > 0)), "{command}: {lost} lost, {grown} more: {}", ran.err);
+                assert!(lost == 0 || ran.err.contains("book.q: offset "), "{command}: {}", ran.err);
+            }
         }
         fs::write(&book, &whole).expect("as it was");
     }
     fs::remove_file(&book).expect("removed");
     verify(&root).exits(1).says("book.q: missing");
+}
+
+/// A system that takes no directory is asked twice, not for ever.
+#[test]
+fn a_root_where_no_directory_can_be() {
+    if !Path::new("/proc/self").exists() {
+        eprintln!("skipped: no /proc here");
+        return;
+    }
+    let ran = chronicle_fed(["import", "--venue", SPOT, "--root", "/proc/nope", "-"], &some_lines(20));
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.contains("create directory failed"), "{}", ran.err);
 }
 
 #[derive(Clone, Copy, Debug)]
