@@ -170,6 +170,8 @@ impl Drop for Other {
 
 /// The other process: sends back whatever comes.
 pub fn pong(how: &str, dir: &Path) -> Result<(), String> {
+    // It was born on its parent's processor, and would take that one for all there are.
+    machine::unpin();
     machine::pin(1);
     let mut lanes = open(how, dir, false)?;
     loop {
