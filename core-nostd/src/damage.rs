@@ -106,7 +106,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Short { needed, found } => write!(f, "{needed} bytes needed, {found} there"),
-            Fault::Magic { found } => write!(f, "magic is \"{}\", not a segment", found.escape_ascii()),
+            Fault::Magic { found } => write!(f, "magic is \"{}\", not ours", found.escape_ascii()),
             Fault::Version { found } => {
                 write!(f, "format version {found} is newer than {}: upgrade to read it", crate::layout::VERSION)
             }

@@ -41,6 +41,7 @@ pub mod layout;
 mod log;
 mod payload;
 mod region;
+pub mod ring;
 mod segment;
 mod sync;
 #[cfg(loom)]

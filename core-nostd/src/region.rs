@@ -12,6 +12,8 @@
 //! not notice.
 
 use crate::layout::FRAME_HEADER_LEN;
+#[cfg(any(loom, target_has_atomic = "64"))]
+use crate::sync::AtomicU64;
 use crate::sync::{AtomicU32, Ordering};
 use core::fmt;
 
@@ -34,6 +36,11 @@ pub unsafe trait Region {
     #[cfg(loom)]
     fn words(&self) -> &[AtomicU32];
 
+    /// The 64-bit position words, in a model: one for each [`REGION_ALIGN`] bytes, the first 8 of them. A protocol that
+    /// has one there uses no 32-bit word on the same bytes.
+    #[cfg(loom)]
+    fn longs(&self) -> &[AtomicU64];
+
     /// Length in bytes.
     #[cfg(not(loom))]
     fn len(&self) -> usize;
@@ -55,7 +62,7 @@ pub unsafe trait Region {
         #[cfg(not(loom))]
         return Window { base: self.base().as_ptr(), len: self.len(), region: core::marker::PhantomData };
         #[cfg(loom)]
-        Window { words: self.words(), len: self.len() }
+        Window { words: self.words(), longs: self.longs(), len: self.len() }
     }
 }
 
@@ -86,6 +93,10 @@ unsafe impl<R: Region + ?Sized> Region for &R {
     fn words(&self) -> &[AtomicU32] {
         (**self).words()
     }
+    #[cfg(loom)]
+    fn longs(&self) -> &[AtomicU64] {
+        (**self).longs()
+    }
 }
 // SAFETY: as above.
 unsafe impl<R: RegionMut + ?Sized> RegionMut for &R {}
@@ -105,6 +116,10 @@ unsafe impl<R: Region + ?Sized> Region for std::sync::Arc<R> {
     fn words(&self) -> &[AtomicU32] {
         (**self).words()
     }
+    #[cfg(loom)]
+    fn longs(&self) -> &[AtomicU64] {
+        (**self).longs()
+    }
 }
 #[cfg(any(test, feature = "std"))]
 // SAFETY: as above.
@@ -120,6 +135,8 @@ pub struct Window<'r> {
     base: *mut u8,
     #[cfg(loom)]
     words: &'r [AtomicU32],
+    #[cfg(loom)]
+    longs: &'r [AtomicU64],
     len: usize,
     #[cfg(not(loom))]
     region: core::marker::PhantomData<&'r [AtomicU32]>,
@@ -174,6 +191,26 @@ impl<'r> Window<'r> {
         }
         #[cfg(loom)]
         &self.words[offset / 4]
+    }
+
+    /// The 64-bit position word at the start of a [`REGION_ALIGN`] line, which nobody reaches as two 32-bit words.
+    #[cfg(any(loom, target_has_atomic = "64"))]
+    #[inline(always)]
+    #[allow(dead_code, reason = "the rings that count in 64 bits use it")]
+    pub(crate) fn word64(&self, offset: usize) -> &'r AtomicU64 {
+        self.check(offset, 8);
+        if !offset.is_multiple_of(REGION_ALIGN) {
+            out_of_range(offset, 8, self.len);
+        }
+        // SAFETY: `check` proved that 8 bytes at `offset` are inside the region, which by `Region`'s contract stays
+        // mapped for 'r; they are aligned because the base and the offset are multiples of 128, and the protocol reaches
+        // them only through atomics like this one.
+        #[cfg(not(loom))]
+        unsafe {
+            AtomicU64::from_ptr(self.base.wrapping_add(offset).cast())
+        }
+        #[cfg(loom)]
+        &self.longs[offset / REGION_ALIGN]
     }
 
     /// Loads a word, Relaxed: a hint or a value that something else orders.
@@ -432,6 +469,8 @@ pub struct HeapRegion {
     slots: Box<[Slot]>,
     #[cfg(loom)]
     words: Vec<AtomicU32>,
+    #[cfg(loom)]
+    longs: Vec<AtomicU64>,
     #[cfg(not(loom))]
     len: usize,
 }
@@ -451,7 +490,10 @@ impl HeapRegion {
             len: len.next_multiple_of(4),
         };
         #[cfg(loom)]
-        HeapRegion { words: (0..len.div_ceil(4)).map(|_| AtomicU32::new(0)).collect() }
+        HeapRegion {
+            words: (0..len.div_ceil(4)).map(|_| AtomicU32::new(0)).collect(),
+            longs: (0..len.div_ceil(REGION_ALIGN)).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -477,6 +519,10 @@ unsafe impl Region for HeapRegion {
     #[cfg(loom)]
     fn words(&self) -> &[AtomicU32] {
         &self.words
+    }
+    #[cfg(loom)]
+    fn longs(&self) -> &[AtomicU64] {
+        &self.longs
     }
 }
 
