@@ -42,7 +42,7 @@ const COLLECTED_LEN: usize = 64 << 10;
 /// And all of them together.
 const COLLECTED_LEN_ALL: usize = 64 << 20;
 /// Frames from one report of progress to the next.
-const PROGRESS_FRAMES: u64 = 4096;
+const PROGRESS_FRAMES: u64 = 32;
 
 /// How to refine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ mod worker;
 
 use crate::{
     ingest::Input,
-    run::{Failure, Outcome, TierArgs, print_json},
+    run::{Failure, Outcome, Size, TierArgs, print_json},
 };
 use chronicle::{
     System,
@@ -38,9 +38,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
-use worker::Worker;
+use worker::Crew;
 
 /// The recording that comes with the command; `testdata/README.md` has its origin and licence.
 const EXCERPT: &[u8] = include_bytes!("../../testdata/binance-spot/ethusdt-20240808-excerpt.gz");
@@ -164,8 +164,10 @@ pub(crate) struct Summary {
     pub(crate) import_mb_per_s: f64,
     pub(crate) refine_events_per_s: f64,
     pub(crate) refined_again: check::Again,
-    /// Records that the second refinery took in; the first had the rest.
+    /// Records that the last refinery took in.
     pub(crate) refined_live: u64,
+    /// Records that were taken in again, because no checkpoint had them when the refinery was killed.
+    pub(crate) refined_twice: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) killed: Vec<Killed>,
     pub(crate) strategies: Vec<strategy::Told>,
@@ -193,6 +195,27 @@ pub(crate) struct Killed {
     pub(crate) phase: String,
 }
 
+/// What was hit.
+struct Kill {
+    pid: u32,
+    /// Records that it had taken in, in the middle of its work; `None`: it had all and waited for more.
+    at: Option<u64>,
+    feed_has_ended: bool,
+}
+
+impl Kill {
+    fn told(&self, appended: u64) -> Killed {
+        let phase = match self.at {
+            Some(at) => {
+                let feed = if self.feed_has_ended { "the feed had ended" } else { "the feed was playing" };
+                format!("while it refined, {at} of {appended} records in; {feed}")
+            }
+            None => format!("while it waited for more, all {appended} records in"),
+        };
+        Killed { pid: self.pid, phase }
+    }
+}
+
 pub(crate) fn run(args: Args) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -201,17 +224,21 @@ pub(crate) fn run(args: Args) -> Outcome {
     let began = Instant::now();
     let system = System;
     let scratch = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
-    let place = set_up(&args, &system, scratch.path())?;
+    let with_room = |failure| match failure {
+        Failure::Problem(text) => Failure::Problem(text + &little_room(&system, &args, scratch.path())),
+        usage => usage,
+    };
+    let (place, lines) = set_up(&args, &system, scratch.path()).map_err(with_room)?;
     let hot = Hot::choose(&args, &system, scratch.path())?;
     let place = Place { tiers: TierArgs { hot: hot.dir(), ..TierArgs::default() }, ..place };
     let screen = Screen::new(args.json);
-    let summary = play(&args, &place, &hot, &screen, &stop, began);
+    let summary = play(&args, &place, lines, &hot, &screen, &stop, began);
     screen.clear();
     let summary = match summary {
         Err(Failure::Problem(_)) if stop.load(Ordering::Relaxed) => {
             return Err(Failure::Problem("stopped; nothing was left behind".to_owned()));
         }
-        other => other?,
+        other => other.map_err(with_room)?,
     };
     if args.json {
         print_json(&summary)?;
@@ -226,7 +253,8 @@ fn prefix() -> String {
     format!("chronicle-demo-{}-", std::process::id())
 }
 
-fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<Place, Failure> {
+/// The place, and how many lines its recording has.
+fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<(Place, u64), Failure> {
     let root = match &args.keep {
         None => scratch.join("root"),
         Some(dir) => {
@@ -239,30 +267,46 @@ fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<Place, Failure
             dir.clone()
         }
     };
-    system.create_dirs(&std::path::absolute(&root)?)?;
-    let (venue, input, name) = match (&args.input, args.venue) {
+    let root = std::path::absolute(root)?;
+    system.create_dirs(&root)?;
+    // Standard input is gone once read, and the recording is read by two processes.
+    let copy = scratch.join("input");
+    let copied = |result: std::io::Result<()>| {
+        result.map_err(|error| Failure::Problem(format!("{}: the recording cannot be copied: {error}", copy.display())))
+    };
+    let (venue, name) = match (&args.input, args.venue) {
         (Some(path), Some(venue)) => {
             let mut input = Input::open(path)?;
-            let copy = scratch.join("input");
-            // Standard input is gone once read, and the recording is read by two processes.
-            std::io::copy(&mut input.reader()?, &mut std::fs::File::create(&copy)?)?;
-            (venue, copy, input.name.clone())
+            let mut from = input.reader()?;
+            copied(std::fs::File::create(&copy).and_then(|mut to| std::io::copy(&mut from, &mut to)).map(drop))?;
+            drop(from);
+            (venue, input.name)
         }
         _ => {
-            let copy = scratch.join("input");
-            std::fs::write(&copy, EXCERPT)?;
-            (Venue::BinanceSpot, copy, EXCERPT_NAME.to_owned())
+            copied(std::fs::write(&copy, EXCERPT))?;
+            (Venue::BinanceSpot, EXCERPT_NAME.to_owned())
         }
     };
-    Ok(Place {
-        root: std::path::absolute(root)?,
-        tiers: TierArgs::default(),
-        venue,
-        input,
-        name,
-        scratch: scratch.to_owned(),
-    })
+    let lines = Input::open(&copy)?.line_count()?;
+    let tiers = TierArgs::default();
+    Ok((Place { root, tiers, venue, input: copy, name, scratch: scratch.to_owned() }, lines))
 }
+
+/// For somebody whose demo failed where hardly any room is left.
+fn little_room(system: &System, args: &Args, scratch: &Path) -> String {
+    for dir in [Some(scratch), args.keep.as_deref()].into_iter().flatten() {
+        if let Ok(free) = system.free_bytes(dir)
+            && free < ROOM_LITTLE
+        {
+            let dir = dir.display();
+            return format!("\n{dir} has {} left; the demo's files go under TMPDIR, or where --keep says", Size(free));
+        }
+    }
+    String::new()
+}
+
+/// Where less than this is free, less than the demo's own recording takes, a lack of room may be the cause.
+const ROOM_LITTLE: u64 = 24 << 20;
 
 /// Where the raw queue lies: in memory if there is room for it.
 struct Hot {
@@ -334,57 +378,65 @@ impl Screen {
 fn play(
     args: &Args,
     place: &Place,
+    lines: u64,
     hot: &Hot,
     screen: &Screen,
     stop: &AtomicBool,
     began: Instant,
 ) -> Result<Summary, Failure> {
-    let start = |part: &str, more: &[&str]| {
-        // Two parts of a kind are told apart by the reader's name.
-        let name = match more {
-            ["--reader", reader, ..] => format!("{part} {reader}"),
-            _ => part.to_owned(),
-        };
-        Worker::start(part, place, more, screen.bar(&name), stop)
-    };
+    let mut crew = Crew::new(place, screen, stop);
     let drop_record = if args.sabotage == Some(Sabotage::DropRecord) { &["--drop-record"][..] } else { &[] };
     let seconds = args.seconds.to_string();
     let mut feed_arguments = vec!["--over", &seconds, "--await-reader", "fast", "--await-reader", "slow"];
     feed_arguments.extend(drop_record);
 
-    let fast = start("strategy", &["--reader", "fast"])?;
-    let slow = start("strategy", &["--reader", "slow", "--slow"])?;
-    let mut refinery = start("refinery", &[])?;
-    let feed = start("feed", &feed_arguments)?;
-
-    // Killed in the middle of its work, and once more where the tests want the check to notice.
-    let kills = if args.sabotage == Some(Sabotage::KillTwice) { 2 } else { 1 };
-    let mut killed = Vec::new();
-    for _ in 0..kills {
-        let from = refinery.progress();
-        refinery.wait_until(stop, || refinery.progress() > from || feed.is_done())?;
-        let phase = if feed.is_done() { "after the feed had ended" } else { "while the feed was playing" };
-        killed.push(Killed { pid: refinery.kill()?, phase: phase.to_owned() });
-        refinery = start("refinery", &[])?;
+    let fast = crew.start("strategy", &["--reader", "fast"])?;
+    let slow = crew.start("strategy", &["--reader", "slow", "--slow"])?;
+    let mut kills = Vec::new();
+    // Once; and once more, where the tests want that to be noticed.
+    let twice = args.sabotage == Some(Sabotage::KillTwice);
+    let mut hold_at = (lines / 2).max(1);
+    let mut refinery = crew.start("refinery", &["--hold-at", &hold_at.to_string()])?;
+    let feed = crew.start("feed", &feed_arguments)?;
+    loop {
+        // A recording may have fewer records than lines; then it never comes so far.
+        let has_all = |crew: &Crew<'_>| {
+            let feed = crew.told::<feed::Told>(feed);
+            feed.is_some_and(|feed| feed.appended < hold_at && crew.progress(refinery) >= feed.appended)
+        };
+        crew.wait_until(refinery, |crew| crew.holding(refinery).is_some() || has_all(crew))?;
+        kills.push(Kill {
+            at: crew.holding(refinery),
+            feed_has_ended: crew.told::<feed::Told>(feed).is_some(),
+            pid: crew.kill(refinery)?,
+        });
+        if !twice || kills.len() == 2 {
+            break;
+        }
+        hold_at = (lines / 4).max(1);
+        refinery = crew.start("refinery", &["--hold-at", &hold_at.to_string()])?;
     }
+    let refinery = crew.start("refinery", &[])?;
 
-    let feed: feed::Told = feed.finish(stop)?;
+    let feed: feed::Told = crew.finish(feed)?;
     if feed.events == 0 {
         return Err(Failure::Problem(format!("{}: no whole message of {} in it", place.name, place.venue.name())));
     }
-    let fast: strategy::Told = fast.finish(stop)?;
-    let slow: strategy::Told = slow.finish(stop)?;
-    refinery.tell("finish")?;
-    let refinery: refinery::Told = refinery.finish(stop)?;
-    let tier: tier::Told = start("tier", &[])?.finish(stop)?;
+    let fast: strategy::Told = crew.finish(fast)?;
+    let slow: strategy::Told = crew.finish(slow)?;
+    crew.tell(refinery, "finish");
+    let refinery: refinery::Told = crew.finish(refinery)?;
+    let tier = crew.start("tier", &[])?;
+    let tier: tier::Told = crew.finish(tier)?;
     if args.sabotage == Some(Sabotage::FlipByte) {
         flip_byte(&place.root().cold)?;
     }
-    let check: check::Told = start("check", &[])?.finish(stop)?;
+    let check = crew.start("check", &[])?;
+    let check: check::Told = crew.finish(check)?;
 
     let mut problems = check.problems.clone();
-    if killed.len() != 1 {
-        problems.push(format!("the refinery was killed {} times, once was meant", killed.len()));
+    if kills.len() != 1 {
+        problems.push(format!("the refinery was killed {} times, once was meant", kills.len()));
     }
     for told in [&fast, &slow] {
         if told.records != feed.appended {
@@ -392,6 +444,9 @@ fn play(
         }
     }
     let latency_ns = latency(place, "fast")?;
+    // All that went in once is in the archive once; what was taken in more often had not been in a checkpoint.
+    let before: Option<u64> = kills.iter().map(|kill| kill.at).sum();
+    let refined_twice = before.map(|before| (before + refinery.events).saturating_sub(feed.appended));
     Ok(Summary {
         ok: problems.is_empty(),
         events: feed.events,
@@ -406,7 +461,8 @@ fn play(
         refined_again: check.refined_again,
         refined_live: refinery.events,
         seconds: began.elapsed().as_secs_f64(),
-        killed,
+        killed: kills.iter().map(|kill| kill.told(feed.appended)).collect(),
+        refined_twice,
         wait: fast.wait.clone(),
         strategies: vec![fast, slow],
         input: place.name.clone(),
@@ -476,6 +532,3 @@ fn flip_byte(cold: &Path) -> Result<(), Failure> {
     }
     Err(Failure::Problem("no cold book to change a byte of".to_owned()))
 }
-
-/// How long a part may take to do anything at all before the demo gives up on it.
-const PATIENCE: Duration = Duration::from_secs(120);

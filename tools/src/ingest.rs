@@ -58,21 +58,37 @@ impl Input {
 
     /// Bytes of its text, or `max` if it has as many; of a damaged file, what comes out.
     pub(crate) fn text_len(&mut self, max: u64) -> Result<u64, Failure> {
-        let len = self.len;
-        let mut reader = io::BufReader::with_capacity(1 << 16, self.reader()?);
-        if !reader.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-            return Ok(len.min(max));
-        }
-        let mut text = flate2::bufread::MultiGzDecoder::new(reader).take(max);
-        let mut chunk = vec![0; 1 << 16];
         let mut total = 0;
-        loop {
-            match text.read(&mut chunk) {
-                // The damage is told by who imports it.
-                Ok(0) | Err(_) => return Ok(total),
-                Ok(n) => total += n as u64,
+        self.text(max, |chunk| total += chunk.len() as u64)?;
+        Ok(total)
+    }
+
+    /// Lines of its text; of a damaged file, those that come out.
+    pub(crate) fn line_count(&mut self) -> Result<u64, Failure> {
+        let mut total = 0;
+        self.text(u64::MAX, |chunk| total += chunk.iter().filter(|byte| **byte == b'\n').count() as u64)?;
+        Ok(total)
+    }
+
+    /// The first `max` bytes of its text, unpacked; the damage of a damaged file is told by who imports it.
+    fn text(&mut self, max: u64, mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
+        let mut reader = io::BufReader::with_capacity(1 << 16, self.reader()?);
+        let is_packed = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+        let mut text: Box<dyn Read + '_> =
+            if is_packed { Box::new(flate2::bufread::MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+        let mut chunk = vec![0; 1 << 16];
+        let mut left = max;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+            match text.read(&mut chunk[..most]) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => {
+                    each(&chunk[..n]);
+                    left -= n as u64;
+                }
             }
         }
+        Ok(())
     }
 
     pub(crate) fn sha256(&mut self) -> Result<[u8; 32], Failure> {
@@ -142,12 +158,15 @@ impl<'a> RawStream<'a> {
                 }
                 // Every segment is in use until the recorder has kept it.
                 Err(Refused::QueueFull { .. } | Refused::NotReady) => self.record_ended()?,
-                Err(refused) => {
-                    let why = self.publisher.last_trouble().map_or_else(String::new, |t| format!(": {}", chain(&t)));
-                    return Err(Failure::Problem(format!("{refused}{why}")));
-                }
+                Err(refused) => return Err(self.refused(refused)),
             }
         }
+    }
+
+    /// A refusal that waiting does not end, with what the system said.
+    fn refused(&self, refused: Refused) -> Failure {
+        let why = self.publisher.last_trouble().map_or_else(String::new, |trouble| format!(": {}", chain(&trouble)));
+        Failure::Problem(format!("{refused}{why}"))
     }
 
     /// Frames appended so far.
@@ -174,7 +193,7 @@ impl<'a> RawStream<'a> {
                     self.record_ended()?;
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Err(refused) => return Err(refused.into()),
+                Err(refused) => return Err(self.refused(refused)),
             }
         }
         self.publisher.sync()?;

@@ -113,9 +113,31 @@ fn every_check_holds() {
     }
     let killed = told["killed"].as_array().expect("a list");
     assert_eq!(killed.len(), 1, "{told}");
-    assert!(killed[0]["pid"].is_u64() && killed[0]["phase"].is_string(), "{told}");
+    assert!(killed[0]["pid"].is_u64(), "{told}");
+    was_at_work(&told, 0);
     for strategy in told["strategies"].as_array().expect("a list") {
         assert_eq!(strategy["records"], 15_001, "{told}");
+    }
+}
+
+/// The kill hit the refinery within a run, with about half of the recording taken in, whatever the feed did.
+#[track_caller]
+fn was_at_work(told: &Value, kill: usize) {
+    let phase = told["killed"][kill]["phase"].as_str().expect("what was hit");
+    let at = phase.strip_prefix("while it refined, ").and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(at.is_some_and(|at| (3_750..9_000).contains(&at)), "{phase}");
+    // What it had taken in was not all in a checkpoint: nothing stands between two runs.
+    assert!(told["refined_twice"].as_u64().is_some_and(|twice| twice > 0), "{told}");
+}
+
+#[test]
+fn at_full_speed_the_kill_hits_the_refinery_at_work() {
+    let _turn = alone();
+    for _ in 0..3 {
+        let told = Demo::new(&["0"]).run().ok().json();
+        assert_eq!(told["killed"].as_array().map(Vec::len), Some(1), "{told}");
+        was_at_work(&told, 0);
+        assert_eq!(told["replay"], "identical");
     }
 }
 
@@ -144,6 +166,8 @@ fn two_kills_are_not_one() {
     let told = Demo::new(&["0", "--sabotage", "kill-twice"]).run().exits(1).json();
     assert_eq!(told["ok"], false);
     assert_eq!(told["killed"].as_array().map(Vec::len), Some(2));
+    was_at_work(&told, 0);
+    was_at_work(&told, 1);
     assert_eq!(told["replay"], "identical", "the archive is right all the same");
     assert_eq!(told["books"]["checked"], told["books"]["equal"]);
 }
@@ -172,6 +196,81 @@ fn little_shared_memory() {
     assert_eq!(told["ok"], true);
     let hot = told["hot"].as_str().expect("where the queue lay");
     assert!(hot.starts_with("disk: ") && hot.contains("16 MiB free"), "{hot}");
+}
+
+/// However little room there is, the demo says at once which part failed and of what, and goes.
+#[test]
+fn little_room_for_temporary_files() {
+    let _turn = alone();
+    let mut probe = Command::new("unshare");
+    probe.args(["-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"]);
+    if !probe.stdin(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to mount a small file system");
+        return;
+    }
+    for size in ["400k", "1m", "8m", "16m", "18m"] {
+        let mut demo = Demo::new(&[]);
+        let mut command = Command::new("unshare");
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs \"$TMPDIR\" || exit 90
+             \"$0\" demo --json --seconds 0; code=$?
+             ls -A \"$TMPDIR\"; exit $code"
+        );
+        command.args(["-m", "sh", "-c", &script, BINARY]).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+        demo.command = command;
+        let began = Instant::now();
+        let ran = demo.run().exits(1).says("No space left").says("TMPDIR");
+        assert!(began.elapsed() < Duration::from_secs(20), "{size}: after {:?}: {}", began.elapsed(), ran.err);
+        assert!(ran.out.is_empty(), "{size}: left: {}", ran.text());
+        assert!(ran.err.contains("failed") || ran.err.contains("recording"), "{size}: {}", ran.err);
+        eprintln!("{size}: {}", ran.err.trim());
+    }
+}
+
+/// Whichever part is waited for, the one that fails is named, with how it ended.
+#[test]
+fn a_part_that_fails_ends_the_demo() {
+    let _turn = alone();
+    for part in ["strategy --reader slow", "strategy --reader fast", "feed", "refinery"] {
+        let (kind, reader) = part.split_once(" --reader ").unwrap_or((part, ""));
+        let mut demo = Demo::new(&["60"]);
+        demo.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = demo.command.spawn().expect("it starts");
+        let is_it = |pid: &u32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let arguments: Vec<_> = arguments.split(|byte| *byte == 0).collect();
+            // The feed's arguments name the readers too.
+            arguments.get(2) == Some(&kind.as_bytes())
+                && (reader.is_empty() || arguments.windows(2).any(|two| two == [b"--reader", reader.as_bytes()]))
+        };
+        let found = || parts_in(demo.temporary.path()).into_iter().find(is_it);
+        until("all parts run", || parts_in(demo.temporary.path()).len() >= 4 && found().is_some());
+        let began = Instant::now();
+        signal("KILL", found().expect("it runs"));
+        let pid = child.id();
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{part}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{part}: after {:?}", began.elapsed());
+        let named = [kind, reader].join(" ");
+        assert!(said.contains(&format!("{} failed (signal: 9", named.trim())), "{part}: {said}");
+        demo.leaves_nothing(pid);
+    }
+}
+
+/// What a part says of its failure is what the demo says.
+#[test]
+fn a_part_that_fails_is_quoted() {
+    let _turn = alone();
+    let mut demo = Demo::new(&[]);
+    let mut command = Command::new("sh");
+    // No file may have more than 1 MiB, and who tries it anyway is told so.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" demo --json --seconds 0", BINARY]);
+    command.env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+    demo.command = command;
+    let began = Instant::now();
+    demo.run().exits(1).says("feed failed (exit status: 1)").says(".fresh: allocate failed: File too large");
+    assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
 }
 
 #[test]

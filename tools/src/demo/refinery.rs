@@ -1,6 +1,8 @@
 //! The demo's refinery: refines what has come so far, again and again, until it is told to finish.
 //!
-//! It is killed in the middle of that and started again; it goes on at its last checkpoint.
+//! It is killed in the middle of that and started again; it goes on at its last checkpoint. So that the kill lands there
+//! on any machine and at any speed, it stands still at a record that it is told: within a run, its lock held and its
+//! partitions open, most often with records taken in since the last checkpoint.
 
 use super::{
     Place,
@@ -22,6 +24,9 @@ use std::time::Duration;
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
+    /// Stand still, to be killed, when so many frames were taken in.
+    #[arg(long)]
+    hold_at: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +52,9 @@ pub(crate) fn run(args: Args) -> Outcome {
             refine(&system, &root, Some(&venue), &options, |progress| {
                 count = progress.frames;
                 mouth.progress(events + count);
+                if args.hold_at.is_some_and(|frames| events + count >= frames) {
+                    mouth.hold(events + count);
+                }
             })?;
         }
         events += count;

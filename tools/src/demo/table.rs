@@ -46,7 +46,14 @@ fn tell(out: &mut dyn Write, summary: &Summary, kept: Option<&Path>) -> Outcome 
         Count(s.refine_events_per_s as u64).to_string()
     )?;
     for killed in &s.killed {
-        writeln!(out, "                      process {} killed {}, started again", killed.pid, killed.phase)?;
+        writeln!(out, "                      process {} killed {}", killed.pid, killed.phase)?;
+    }
+    if let Some(twice) = s.refined_twice {
+        writeln!(
+            out,
+            "                      started again: {} records were in no checkpoint, refined twice",
+            Count(twice)
+        )?;
     }
     writeln!(out)?;
     let most = s.bytes.raw.max(s.bytes.warm).max(s.bytes.cold).max(1);
