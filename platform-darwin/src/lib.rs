@@ -88,7 +88,10 @@ impl Platform for Darwin {
         DarwinMap::new(file, len)
     }
     fn map_mut(&self, file: &DarwinFile, len: usize) -> Result<DarwinMapMut> {
-        DarwinMapMut::new(file, len)
+        DarwinMapMut::new(file, 0, len)
+    }
+    fn map_mut_at(&self, file: &DarwinFile, offset: u64, len: usize) -> Result<DarwinMapMut> {
+        DarwinMapMut::new(file, offset, len)
     }
     fn prefault(&self, map: &DarwinMap) -> Result<()> {
         map.prefault()

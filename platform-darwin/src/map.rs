@@ -8,7 +8,7 @@
 
 use crate::{DarwinFile, sys};
 use chronicle_core::{Region, RegionMut};
-use chronicle_platform::{File, Result, Trouble};
+use chronicle_platform::{File, MAP_ALIGN, Result, Trouble};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::{io::Errno, mm::mlock, param::page_size};
 use std::{
@@ -30,19 +30,19 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(file: &DarwinFile, len: usize, access: Access) -> Result<Mapping> {
+    fn new(file: &DarwinFile, offset: u64, len: usize, access: Access) -> Result<Mapping> {
         let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
         // `memmap2` maps one byte where none are asked for; all platforms refuse that instead.
-        if len == 0 || !len.is_multiple_of(4) {
+        if len == 0 || !len.is_multiple_of(4) || !offset.is_multiple_of(MAP_ALIGN) {
             return Err(trouble(Errno::INVAL));
         }
         let stored = file.len()?;
-        if (len as u64) > stored {
-            let reason = format!("{len} bytes asked for, the file has {stored}");
+        if offset.checked_add(len as u64).is_none_or(|end| end > stored) {
+            let reason = format!("{len} bytes from {offset} asked for, the file has {stored}");
             return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
         }
         let mut options = MmapOptions::new();
-        options.len(len);
+        options.offset(offset).len(len);
         let raw = match access {
             Access::Read => options.map_raw_read_only(file.as_fd().as_raw_fd()),
             Access::Write => options.map_raw(file.as_fd().as_raw_fd()),
@@ -98,7 +98,7 @@ pub struct DarwinMapMut(Mapping);
 
 impl DarwinMap {
     pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMap> {
-        Mapping::new(file, len, Access::Read).map(DarwinMap)
+        Mapping::new(file, 0, len, Access::Read).map(DarwinMap)
     }
 
     /// Every page is loaded from once.
@@ -117,8 +117,8 @@ impl DarwinMap {
 }
 
 impl DarwinMapMut {
-    pub(crate) fn new(file: &DarwinFile, len: usize) -> Result<DarwinMapMut> {
-        let mapping = Mapping::new(file, len, Access::Write)?;
+    pub(crate) fn new(file: &DarwinFile, offset: u64, len: usize) -> Result<DarwinMapMut> {
+        let mapping = Mapping::new(file, offset, len, Access::Write)?;
         // SAFETY: the range is the mapping just made.
         unsafe { sys::do_not_inherit(mapping.raw.as_mut_ptr().cast(), mapping.len()) }
             .map_err(|error| Trouble::new("map", file.path(), error))?;

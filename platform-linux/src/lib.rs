@@ -91,7 +91,10 @@ impl Platform for Linux {
         LinuxMap::new(file, len)
     }
     fn map_mut(&self, file: &LinuxFile, len: usize) -> Result<LinuxMapMut> {
-        LinuxMapMut::new(file, len)
+        LinuxMapMut::new(file, 0, len)
+    }
+    fn map_mut_at(&self, file: &LinuxFile, offset: u64, len: usize) -> Result<LinuxMapMut> {
+        LinuxMapMut::new(file, offset, len)
     }
     fn prefault(&self, map: &LinuxMap) -> Result<()> {
         map.prefault()

@@ -8,7 +8,7 @@
 
 use crate::{LinuxFile, lease::pid};
 use chronicle_core::{Region, RegionMut};
-use chronicle_platform::{File, Result, Trouble};
+use chronicle_platform::{File, MAP_ALIGN, Result, Trouble};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::{
     io::Errno,
@@ -35,19 +35,19 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(file: &LinuxFile, len: usize, access: Access) -> Result<Mapping> {
+    fn new(file: &LinuxFile, offset: u64, len: usize, access: Access) -> Result<Mapping> {
         let trouble = |errno: Errno| Trouble::new("map", file.path(), errno);
         // `memmap2` maps one byte where none are asked for; all platforms refuse that instead.
-        if len == 0 || !len.is_multiple_of(4) {
+        if len == 0 || !len.is_multiple_of(4) || !offset.is_multiple_of(MAP_ALIGN) {
             return Err(trouble(Errno::INVAL));
         }
         let stored = file.len()?;
-        if (len as u64) > stored {
-            let reason = format!("{len} bytes asked for, the file has {stored}");
+        if offset.checked_add(len as u64).is_none_or(|end| end > stored) {
+            let reason = format!("{len} bytes from {offset} asked for, the file has {stored}");
             return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
         }
         let mut options = MmapOptions::new();
-        options.len(len);
+        options.offset(offset).len(len);
         let raw = match access {
             Access::Read => options.map_raw_read_only(file.as_fd().as_raw_fd()),
             Access::Write => options.map_raw(file.as_fd().as_raw_fd()),
@@ -125,7 +125,7 @@ impl Drop for LinuxMapMut {
 
 impl LinuxMap {
     pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMap> {
-        Mapping::new(file, len, Access::Read).map(LinuxMap)
+        Mapping::new(file, 0, len, Access::Read).map(LinuxMap)
     }
 
     /// Every page is loaded from once.
@@ -152,8 +152,8 @@ impl LinuxMap {
 }
 
 impl LinuxMapMut {
-    pub(crate) fn new(file: &LinuxFile, len: usize) -> Result<LinuxMapMut> {
-        let mapping = Mapping::new(file, len, Access::Write)?;
+    pub(crate) fn new(file: &LinuxFile, offset: u64, len: usize) -> Result<LinuxMapMut> {
+        let mapping = Mapping::new(file, offset, len, Access::Write)?;
         mapping.advise("map", Advice::LinuxDontFork)?;
         Ok(LinuxMapMut { mapping: ManuallyDrop::new(mapping), pid: pid() })
     }

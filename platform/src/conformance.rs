@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-use crate::{Entry, File, FileId, Lock, Open, Platform, Trouble, TroubleKind, Woken};
+use crate::{Entry, File, FileId, Lock, MAP_ALIGN, Open, Platform, Trouble, TroubleKind, Woken};
 use chronicle_core::{REGION_ALIGN, Region, RegionMut};
 use std::{path::Path, time::Duration};
 
@@ -38,6 +38,7 @@ macro_rules! conformance {
             allocation_extends_with_zeros
             maps_see_files_and_each_other
             maps_are_refused_beyond_the_end_or_without_permission
+            maps_may_begin_inside_a_file
             maps_outlive_their_file_and_its_name
             prefaulting_changes_nothing
             waiting_ends
@@ -350,6 +351,33 @@ pub fn maps_are_refused_beyond_the_end_or_without_permission<P: Platform>(platfo
     platform.map_mut(&reading, 5000).expect_err("opened for reading");
     platform.map(&reading, 5000).unwrap();
     platform.map_mut(&file, 5000).unwrap();
+}
+
+/// A window into a file shows that part of it, also of one that has grown while another part was mapped.
+pub fn maps_may_begin_inside_a_file<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    const STEP: usize = MAP_ALIGN as usize;
+    let file = platform.open(&dir.join("file"), Open::Create).unwrap();
+    file.allocate(3 * MAP_ALIGN).unwrap();
+    let first = platform.map_mut(&file, STEP).unwrap();
+    let second = platform.map_mut_at(&file, MAP_ALIGN, STEP).unwrap();
+    platform.prefault_mut(&second).unwrap();
+    assert_eq!((second.len(), second.base().align_offset(REGION_ALIGN)), (STEP, 0));
+    first.window_mut().store(0, 0x0101_0101);
+    second.window_mut().store(8, 0x0202_0202);
+    let mut found = [0; 4];
+    file.read_at(&mut found, MAP_ALIGN + 8).unwrap();
+    assert_eq!(found, [2; 4]);
+    file.allocate(4 * MAP_ALIGN).unwrap();
+    let fourth = platform.map_mut_at(&file, 3 * MAP_ALIGN, STEP).unwrap();
+    fourth.window_mut().store(STEP - 4, 0x0404_0404);
+    drop((first, second));
+    let whole = platform.map(&file, 4 * STEP).unwrap();
+    let words = [0, STEP + 8, 4 * STEP - 4].map(|at| whole.window().load(at));
+    assert_eq!(words, [0x0101_0101, 0x0202_0202, 0x0404_0404]);
+    platform.map_mut_at(&file, MAP_ALIGN / 2, 4096).expect_err("not where a page begins everywhere");
+    platform.map_mut_at(&file, 3 * MAP_ALIGN, STEP + 4).expect_err("beyond the end");
+    platform.map_mut_at(&file, u64::MAX - MAP_ALIGN + 1, STEP).expect_err("absurd");
 }
 
 /// Closing and removing a file leaves its mappings whole.

@@ -27,6 +27,9 @@ pub use trouble::{Trouble, TroubleKind};
 /// `Result` whose error is [`Trouble`]: the operation, the path and the system's reason.
 pub type Result<T> = std::result::Result<T, Trouble>;
 
+/// Where a mapping may begin in its file ([`Platform::map_mut_at`]): the largest page of any machine that we know.
+pub const MAP_ALIGN: u64 = 1 << 16;
+
 /// What identifies a file whatever its name: equal for two descriptors of one file, different for any two files that
 /// exist at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,6 +204,9 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn map(&self, file: &Self::File, len: usize) -> Result<Self::Map>;
     /// As [`Platform::map`], for reading and writing.
     fn map_mut(&self, file: &Self::File, len: usize) -> Result<Self::MapMut>;
+    /// As [`Platform::map_mut`], from byte `offset` of the file, a multiple of [`MAP_ALIGN`]: a window into a file that
+    /// grows, so that its next part is mapped and prefaulted without touching the parts before it.
+    fn map_mut_at(&self, file: &Self::File, offset: u64, len: usize) -> Result<Self::MapMut>;
     /// Touches every page for reading, so that the first load does not fault.
     fn prefault(&self, map: &Self::Map) -> Result<()>;
     /// Makes every page present and writable, so that the first store does not fault.

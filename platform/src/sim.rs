@@ -45,7 +45,7 @@ mod names;
 mod pages;
 mod random;
 
-use crate::{Entry, File, FileId, Lock, Medium, Open, Platform, Process, Result, Support, Trouble, Woken};
+use crate::{Entry, File, FileId, Lock, MAP_ALIGN, Medium, Open, Platform, Process, Result, Support, Trouble, Woken};
 use chronicle_core::{HeapRegion, Region, RegionMut};
 use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, Machine, errno};
 use std::{
@@ -267,27 +267,29 @@ impl Sim {
         act(machine).map_err(trouble)
     }
 
-    fn memory(&self, file: &SimFile, len: usize, writable: bool) -> Result<SimMemory> {
+    fn memory(&self, file: &SimFile, start: u64, len: usize, writable: bool) -> Result<SimMemory> {
         let region = self.operate("map", &file.path, |machine| {
             if writable {
                 machine.writable(file.id)?;
             }
             let content = machine.content(file.id);
-            if len == 0 || !len.is_multiple_of(4) {
+            if len == 0 || !len.is_multiple_of(4) || !start.is_multiple_of(MAP_ALIGN) {
                 return errno(EINVAL);
             }
-            if len as u64 > content.live.len() {
-                let reason = format!("{len} bytes asked for, the file has {}", content.live.len());
+            let end = start.checked_add(len as u64).filter(|end| *end <= content.live.len());
+            let Some(end) = end.and_then(|end| usize::try_from(end).ok()) else {
+                let reason = format!("{len} bytes from {start} asked for, the file has {}", content.live.len());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
-            }
-            if writable && content.has_holes(len as u64) {
+            };
+            if writable && content.has_holes(end as u64) {
                 return Err(io::Error::other("a store into a hole would need room that the disk may not have"));
             }
-            content.live.region(len).ok_or_else(|| {
+            content.live.region(end).ok_or_else(|| {
                 io::Error::other("the file is mapped and outgrew its simulated memory, which cannot move")
             })
         })?;
-        Ok(SimMemory { region, len, path: file.path.clone() })
+        // Inside the region, which holds the file's first `end` bytes.
+        Ok(SimMemory { region, start: start as usize, len, path: file.path.clone() })
     }
 
     fn sleep_on(&self, map: &SimMemory, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
@@ -416,6 +418,7 @@ impl File for SimFile {
 /// What both kinds of mapping are.
 struct SimMemory {
     region: Arc<HeapRegion>,
+    start: usize,
     len: usize,
     path: Arc<Path>,
 }
@@ -434,11 +437,13 @@ pub struct SimMap(SimMemory);
 #[derive(Debug)]
 pub struct SimMapMut(SimMemory);
 
-// SAFETY: the `Arc` keeps the heap region, whose contract this is, and `len` is at most its length: `Live::region` gives
-// no shorter one. The simulator itself reaches the bytes through windows only.
+// SAFETY: the `Arc` keeps the heap region, whose contract this is, and `start + len` is at most its length: `Live::region`
+// gives no shorter one. `start` is a multiple of `MAP_ALIGN` and so of a region's alignment. The simulator itself
+// reaches the bytes through windows only.
 unsafe impl Region for SimMemory {
     fn base(&self) -> NonNull<u8> {
-        self.region.base()
+        // SAFETY: inside the region, or its end: see above.
+        unsafe { self.region.base().add(self.start) }
     }
     fn len(&self) -> usize {
         self.len
@@ -567,11 +572,15 @@ impl Platform for Sim {
     }
 
     fn map(&self, file: &SimFile, len: usize) -> Result<SimMap> {
-        self.memory(file, len, false).map(SimMap)
+        self.memory(file, 0, len, false).map(SimMap)
     }
 
     fn map_mut(&self, file: &SimFile, len: usize) -> Result<SimMapMut> {
-        self.memory(file, len, true).map(SimMapMut)
+        self.memory(file, 0, len, true).map(SimMapMut)
+    }
+
+    fn map_mut_at(&self, file: &SimFile, offset: u64, len: usize) -> Result<SimMapMut> {
+        self.memory(file, offset, len, true).map(SimMapMut)
     }
 
     fn prefault(&self, map: &SimMap) -> Result<()> {
