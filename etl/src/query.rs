@@ -1,7 +1,7 @@
 //! Books at a moment, and their minutes, from the partitions of a root, wherever these lie by now.
 //!
 //! [`book_at`] answers "the book of this symbol at that time": it goes to the last snapshot before the time, warm or cold,
-//! and applies what follows. [`export_book_snapshot`] gives one row per interval, as the golden files have them.
+//! and applies what follows. [`book_rows`] gives one row per interval, and [`export_book_snapshot`] writes them as the golden files have them.
 //!
 //! ```text
 //! time         t1: last delta before a gap     t2: the delta that showed it        t3: the next snapshot's delta
@@ -364,17 +364,28 @@ pub struct Rows {
     pub depth: usize,
 }
 
-/// Writes books at regular times as CSV: the heading always, then for each multiple of `every_ns` the book before the
-/// first applied event at or after it.
+/// A book at a regular time.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The row's time, a multiple of the interval.
+    pub time_ns: u64,
+    /// Exchange time of the last event in the book.
+    pub last_event_ns: u64,
+    /// The venue's id of that event.
+    pub last_id: u64,
+    /// The book, all of it.
+    pub book: &'a Book,
+}
+
+/// Writes books at regular times as CSV: the heading always, then [`book_rows`].
 ///
 /// Columns: `minute_ms,last_E,last_u,bid_levels,ask_levels`, then
 /// `asks[i].price,asks[i].amount,bids[i].price,bids[i].amount` for each level; cells that a side has no level for are
-/// empty. There are no rows where the book is not valid, before the first event, after the last one, and on days without
-/// any.
+/// empty.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] if nothing is stored of the symbol; damage, trouble; [`Error::Output`].
+/// As [`book_rows`]. Rows that were written before damage was met are right, and not all.
 pub fn export_book_snapshot<P: Platform>(
     platform: &P,
     root: &Root,
@@ -383,14 +394,53 @@ pub fn export_book_snapshot<P: Platform>(
     rows: &Rows,
     out: &mut impl Write,
 ) -> Result<()> {
+    // Nothing is written of a symbol that is not there.
     let books = Books::open(platform, root, venue, symbol)?;
-    let dates = books.dates()?;
     write!(out, "minute_ms,last_E,last_u,bid_levels,ask_levels")?;
     for i in 0..rows.depth {
         write!(out, ",asks[{i}].price,asks[{i}].amount,bids[{i}].price,bids[{i}].amount")?;
     }
     writeln!(out)?;
-    let mut writer = RowWriter { rows, out, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
+    each_row(&books, rows, |row| {
+        let (bids, asks) = (row.book.bid_count(), row.book.ask_count());
+        let (time_ms, last_ms) = (row.time_ns / NS_PER_MS, row.last_event_ns / NS_PER_MS);
+        write!(out, "{time_ms},{last_ms},{},{bids},{asks}", row.last_id)?;
+        let (mut bids, mut asks) = (row.book.bids(), row.book.asks());
+        for _ in 0..rows.depth {
+            for level in [asks.next(), bids.next()] {
+                match level {
+                    Some((price, qty)) => write!(out, ",{},{}", row.book.price(price), row.book.qty(qty))?,
+                    None => write!(out, ",,")?,
+                }
+            }
+        }
+        Ok(writeln!(out)?)
+    })?;
+    Ok(out.flush()?)
+}
+
+/// Gives books at regular times: for each multiple of `every_ns` the book before the first applied event at or after it.
+/// What `each` returns in error ends it.
+///
+/// There are no rows where the book is not valid, before the first event, after the last one, and on days without any.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] if nothing is stored of the symbol; damage, trouble; what `each` returned.
+pub fn book_rows<P: Platform>(
+    platform: &P,
+    root: &Root,
+    venue: &Name,
+    symbol: &Name,
+    rows: &Rows,
+    each: impl FnMut(Row<'_>) -> Result<()>,
+) -> Result<()> {
+    each_row(&Books::open(platform, root, venue, symbol)?, rows, each)
+}
+
+fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>) -> Result<()>) -> Result<()> {
+    let dates = books.dates()?;
+    let mut writer = RowWriter { rows, each, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
     let mut follower = Follower::default();
     let mut begun = false;
     for date in dates.into_iter().filter(|date| date >= rows.dates.start()) {
@@ -435,20 +485,20 @@ pub fn export_book_snapshot<P: Platform>(
             break;
         }
     }
-    Ok(out.flush()?)
+    Ok(())
 }
 
-/// Writes rows as time goes on.
-struct RowWriter<'a, W> {
+/// Gives rows as time goes on.
+struct RowWriter<'a, F> {
     rows: &'a Rows,
-    out: &'a mut W,
+    each: F,
     /// The day before the one that is read, and that one: days between them have no events and no rows.
     days: (Date, Date),
     /// Time of the next row.
     next: u64,
 }
 
-impl<W: Write> RowWriter<'_, W> {
+impl<F: FnMut(Row<'_>) -> Result<()>> RowWriter<'_, F> {
     fn multiple_from(&self, ns: u64) -> u64 {
         ns.checked_next_multiple_of(self.rows.every_ns.max(1)).unwrap_or(u64::MAX)
     }
@@ -465,7 +515,8 @@ impl<W: Write> RowWriter<'_, W> {
                 continue;
             }
             if self.rows.dates.contains(&date) {
-                self.row(follower, self.next)?;
+                let Follower { book, last_event_ns, last_id, .. } = follower;
+                (self.each)(Row { time_ns: self.next, last_event_ns: *last_event_ns, last_id: *last_id, book })?;
             }
             match self.next.checked_add(self.rows.every_ns.max(1)) {
                 Some(next) => self.next = next,
@@ -473,21 +524,5 @@ impl<W: Write> RowWriter<'_, W> {
             }
         }
         Ok(())
-    }
-
-    fn row(&mut self, follower: &Follower, time_ns: u64) -> Result<()> {
-        let Follower { book, last_event_ns, last_id, .. } = follower;
-        let (bids, asks) = (book.bid_count(), book.ask_count());
-        write!(self.out, "{},{},{last_id},{bids},{asks}", time_ns / NS_PER_MS, last_event_ns / NS_PER_MS)?;
-        let (mut bids, mut asks) = (book.bids(), book.asks());
-        for _ in 0..self.rows.depth {
-            for level in [asks.next(), bids.next()] {
-                match level {
-                    Some((price, qty)) => write!(self.out, ",{},{}", book.price(price), book.qty(qty))?,
-                    None => write!(self.out, ",,")?,
-                }
-            }
-        }
-        Ok(writeln!(self.out)?)
     }
 }

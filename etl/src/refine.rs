@@ -655,7 +655,11 @@ impl<P: Platform> Files<P> {
         for (place, committed) in self.committed.clone() {
             let id = self.id(refinery, place);
             let path = self.root.partition(Tier::Warm, &id);
-            if refinery.symbols()[place.symbol as usize].days().get(&place.date).is_some_and(|day| day.sealed) {
+            if refinery.symbols()[place.symbol as usize]
+                .days()
+                .get(&place.date)
+                .is_some_and(|day| day.is_sealed(place.stream))
+            {
                 // About to be sealed, or sealed, or moved since: whoever finishes that looks at it.
                 continue;
             }

@@ -7,8 +7,8 @@
 //!                │         │          │            │           seen before: kept, not applied
 //!                │         │          │            ├ snapshot  joined to the waiting deltas, which are then applied
 //!                │         │          │            └ others    kept; an id seen before: not applied
-//!                │         │          └ its day was over for an hour: `late`, or rejected
-//!                │         └ the venue's time; none: the highest one accepted so far; none yet: it waits
+//!                │         │          └ its day was over for an hour, or is sealed: `late`, or rejected
+//!                │         └ the venue's time; none: the highest one accepted so far; none that is of use: it waits
 //!                └ symbol code; a record without a symbol, or with one that no path can hold, is `_`'s
 //! ```
 //!
@@ -24,12 +24,17 @@
 //! **Times.** A clean frame's `time_ns` is the venue's event time. A record without one takes the highest time accepted so
 //! far for its symbol. Before there is one, or when that one's day was already over for an hour as the record came in,
 //! it waits for the next; at most [`WAITING_MAX`] records do, the oldest of more takes its receive time and is counted.
+//! When that one's day was sealed by hand before it was over, nobody can tell yet whether the record is still of that
+//! day: it waits for the symbol's next timed record. If that is accepted, and its day began within an hour of the
+//! waiting one's receipt, the latter takes its time; if it is late, so is the latter, and so is what can wait no longer.
 //! A venue's snapshot takes the time of the delta that it is joined to. A time more than 24 h ahead of the receive time
 //! is not believed: the record goes to `opaque`, unchanged.
 //!
 //! **Days.** A record belongs to the UTC day of its time, but an applied delta never to an earlier day than the one
 //! before it, and a venue's snapshot never to an earlier one than the day it was received on; nothing is ever added to a
-//! sealed day. A day is sealed when a record received an hour or more after its end has been dealt with, or by hand.
+//! sealed day. A day is sealed when a record received an hour or more after its end has been dealt with, or by hand. The
+//! stream `late` is of the day of receipt and holds records of other days, or of that one once it is sealed: it may
+//! begin on a sealed day, and is then sealed by itself. What finds it sealed too begins the next day's.
 //!
 //! What it never does: it reads no clock, no file and no environment, starts no thread, guesses no symbol, repairs no
 //! book.
@@ -61,7 +66,8 @@ pub const WAITING_LEN_MAX: usize = 16 << 20;
 /// Symbol code of what belongs to no symbol.
 pub const NO_SYMBOL: &str = "_";
 
-/// What happens to a record that comes an hour or more after its day ended. Fixed for a day when it is first opened.
+/// What happens to a record that comes an hour or more after its day ended, or after it was sealed by hand. Fixed for a
+/// day when it is first opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LatePolicy {

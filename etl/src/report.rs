@@ -13,11 +13,13 @@ use crate::refinery::{Counts, Gap, Refinery};
 pub struct Report {
     /// By venue, symbol, date and stream.
     pub partitions: Vec<PartitionReport>,
-    /// Records that are in no partition yet: deltas that wait for a snapshot are counted above as if none came any more.
+    /// Records that are in no partition yet. Deltas that wait for a snapshot, and records that will be late unless a time
+    /// comes for them, are counted above as if nothing came any more.
     pub waiting: u64,
     /// Records whose exchange time was not believed.
     pub absurd_time: u64,
-    /// Records without exchange time that could not wait longer for one and got their receive time.
+    /// Records without exchange time that could not wait longer for one and got their receive time: their symbol had
+    /// none yet, or its last one was of a day that was over for an hour.
     pub overdue: u64,
 }
 
@@ -56,7 +58,7 @@ pub struct CountsReport {
     pub duplicates: u64,
     /// Deltas after a gap.
     pub not_applied: u64,
-    /// Records that came too late for the day.
+    /// Records that came too late for the day: an hour or more after its end, or after it was sealed by hand.
     pub late: u64,
 }
 
@@ -119,7 +121,7 @@ impl Report {
                     counts: CountsReport { events, applied, dropped_before_snapshot, duplicates, not_applied, late },
                     gaps: gaps.iter().filter(|gap| !gap.carried).map(GapReport::from).collect(),
                     snapshots,
-                    sealed: day.is_some_and(|day| day.sealed),
+                    sealed: day.is_some_and(|day| day.is_sealed(stream)),
                 });
             }
         }

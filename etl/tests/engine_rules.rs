@@ -269,19 +269,152 @@ fn nothing_is_added_to_a_day_that_was_sealed_by_hand() {
     frames.extend(deltas("B", 1, 3, now));
     let (mut refinery, mut memory) = refined(SPOT, &frames);
     refinery.seal(&mut memory).unwrap();
-    // The sink fails the test if anything is added; what comes is late, and the day after it opens with the book.
+    // The sink fails the test if anything is added to what is sealed; what comes is late, and the day after it opens with
+    // the book.
     for frame in deltas("B", 4, 2, now + MINUTE) {
         refinery.frame(frame.frame(), &mut memory).unwrap();
     }
     refinery.frame(quote("B", 9, now + MINUTE).frame(), &mut memory).unwrap();
     let report = Report::of(&refinery);
     assert_eq!(row(&report, "b", "2024-08-08", Stream::Book).counts.late, 2);
-    assert_eq!(memory.get(0, "2024-08-09", Stream::Late).len(), 2);
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Late).len(), 2, "under the day of its arrival");
     for frame in deltas("B", 6, 1, day(1) + SECOND) {
         refinery.frame(frame.frame(), &mut memory).unwrap();
     }
     let gaps = row(&Report::of(&refinery), "b", "2024-08-09", Stream::Book).gaps;
     assert_eq!((gaps[0].after, gaps[0].missing_to, gaps[0].cause), (3, 5, "late"));
+    // The quote waited for a time, and got one of a day that began 23 hours later: that is not its day.
+    assert_eq!(late(&refinery, "2024-08-08", Stream::Quotes), 1);
+    assert!(memory.get(0, "2024-08-09", Stream::Quotes).is_empty());
+}
+
+fn late(refinery: &Refinery, date: &str, stream: Stream) -> u64 {
+    row(&Report::of(refinery), "b", date, stream).counts.late
+}
+
+/// A day sealed at noon, with a book, trades and quotes; the clock stands at `last`.
+fn sealed_at(last: u64, policy: LatePolicy) -> (Refinery, Memory) {
+    let (mut refinery, mut memory) = (refinery(SPOT), Memory::default());
+    refinery.set_late_policy(policy);
+    let mut frames = vec![snapshot("B", 0, last - SECOND)];
+    frames.extend(deltas("B", 1, 2, last - SECOND));
+    frames.extend([quote("B", 1, last), trade("B", 1, last, last), opaque("", b"?", 0, last)]);
+    for frame in frames {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    refinery.seal(&mut memory).unwrap();
+    (refinery, memory)
+}
+
+/// What has no time of its own is of the day that the records around it are of: sealed by hand in the middle of that day,
+/// all of it is late, and none of it begins the day after.
+#[test]
+fn records_without_a_time_are_late_on_a_day_that_was_sealed_by_hand() {
+    let noon = day(0) + 12 * HOUR;
+    let mut frames = Vec::new();
+    for i in 1..=3 {
+        let now = noon + i * SECOND;
+        frames.extend([quote("B", 10 + i, now), quote("B", 20 + i, now), opaque("B", b"{}", 0, now)]);
+        frames.extend(deltas("B", 2 + i, 1, now));
+        frames.push(trade("B", 1 + i, now, now));
+        frames.push(opaque("", b"??", 0, now));
+        // An absurd time is none.
+        frames.push(trade("B", 1 + i, now + 2 * DAY, now));
+        // The book is valid: this one is of no use.
+        frames.push(snapshot("B", 2 + i, now));
+    }
+    frames.push(quote("B", 30, noon + MINUTE));
+    for policy in [LatePolicy::LateStream, LatePolicy::Reject] {
+        let mut seen = None;
+        for every in [1, 5, 1000] {
+            let (mut refinery, mut memory) = sealed_at(noon, policy);
+            for chunk in frames.chunks(every) {
+                refinery = postcard::from_bytes(&postcard::to_stdvec(&refinery).unwrap()).unwrap();
+                for frame in chunk {
+                    refinery.frame(frame.frame(), &mut memory).unwrap();
+                }
+            }
+            let report = Report::of(&refinery);
+            // The absurd one behind the last late record, and the last quote: counted as if nothing came any more.
+            assert_eq!((report.waiting, report.overdue), (2, 0));
+            let kinds = [Stream::Book, Stream::Trades, Stream::Quotes, Stream::Opaque];
+            let count = |refinery: &Refinery| kinds.map(|stream| late(refinery, "2024-08-08", stream));
+            assert_eq!(count(&refinery), [6, 3, 7, 6]);
+            assert_eq!(row(&report, "_", "2024-08-08", Stream::Opaque).counts.late, 3);
+            refinery.seal(&mut memory).unwrap();
+            assert_eq!(count(&refinery), [6, 3, 7, 6]);
+
+            let dates: Vec<_> = memory.partitions.keys().map(|place| place.date.to_string()).collect();
+            assert!(dates.iter().all(|date| date == "2024-08-08"), "{dates:?}");
+            let kept = memory.get(0, "2024-08-08", Stream::Late);
+            match policy {
+                LatePolicy::Reject => assert!(kept.is_empty()),
+                LatePolicy::LateStream => {
+                    let of_b = frames.iter().filter(|frame| frame.record().symbol() == "B");
+                    assert!(kept.iter().map(|frame| frame.time_ns).is_sorted(), "in order of arrival");
+                    assert_eq!(kept.len(), of_b.count());
+                    let end = row(&Report::of(&refinery), "b", "2024-08-08", Stream::Late);
+                    assert_eq!((end.counts.events, end.sealed), (22, true));
+                    assert_eq!(row(&report, "b", "2024-08-08", Stream::Late).counts, end.counts);
+                }
+            }
+            assert_eq!(*seen.get_or_insert_with(|| memory.clone()), memory, "every {every}");
+            // Sealed too by now, so that what is later still needs another day's.
+            refinery.frame(trade("B", 9, noon + 2 * MINUTE, noon + 2 * MINUTE).frame(), &mut memory).unwrap();
+            let second = memory.get(0, "2024-08-09", Stream::Late).len();
+            assert_eq!(second, usize::from(policy == LatePolicy::LateStream));
+        }
+    }
+}
+
+/// A recording that begins at midnight, of a symbol whose last day was sealed: its first quotes are the new day's, once an
+/// event says so; those in front of an event of the old day are late as it is.
+#[test]
+fn quotes_before_the_first_event_of_a_day_wait_for_it() {
+    let last = day(1) - 2 * SECOND;
+    let (mut refinery, mut memory) = sealed_at(last, LatePolicy::LateStream);
+    // The recorder's clock may run behind the venue's.
+    let behind = day(1) - SECOND;
+    let old = delta("B", 3, 3, day(1) - 1, behind + 2);
+    let new = delta("B", 4, 4, day(1) + 3, behind + 5);
+    for frame in [quote("B", 3, behind), old, quote("B", 4, behind + 3), quote("B", 5, behind + 4), new] {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    assert_eq!((late(&refinery, "2024-08-08", Stream::Quotes), late(&refinery, "2024-08-08", Stream::Book)), (1, 1));
+    let times = |date| memory.get(0, date, Stream::Quotes).iter().map(|q| q.time_ns).collect::<Vec<_>>();
+    assert_eq!(times("2024-08-09"), [day(1) + 3; 2]);
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Late).len(), 2);
+
+    // Over for an hour, the old day says nothing: a straggler of it is late alone.
+    let (mut refinery, mut memory) = sealed_at(last, LatePolicy::LateStream);
+    let later = day(1) + 10 * HOUR;
+    for frame in [quote("B", 6, later), trade("B", 2, last, later), trade("B", 3, later, later)] {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    assert_eq!(late(&refinery, "2024-08-08", Stream::Trades), 1);
+    assert_eq!(memory.get(0, "2024-08-09", Stream::Quotes)[0].time_ns, later);
+}
+
+#[test]
+fn what_waits_behind_a_sealed_day_is_bounded_and_then_late() {
+    let noon = day(0) + 12 * HOUR;
+    let (mut refinery, mut memory) = sealed_at(noon, LatePolicy::LateStream);
+    let many = WAITING_MAX as u64 + 10;
+    for i in 1..=many {
+        refinery.frame(quote("B", i, noon + i).frame(), &mut memory).unwrap();
+    }
+    let report = Report::of(&refinery);
+    assert_eq!((report.waiting, report.overdue), (WAITING_MAX as u64, 0));
+    assert_eq!(memory.get(0, "2024-08-08", Stream::Late).len(), 10);
+    assert_eq!(late(&refinery, "2024-08-08", Stream::Quotes), many);
+
+    // Quotes of a symbol that never had a clock: its days are those of receipt, and sealed they are sealed.
+    let (mut refinery, mut memory) = refined(SPOT, &[quote("B", 1, noon)]);
+    refinery.seal(&mut memory).unwrap();
+    refinery.frame(quote("B", 2, noon + 1).frame(), &mut memory).unwrap();
+    refinery.seal(&mut memory).unwrap();
+    assert_eq!((Report::of(&refinery).overdue, late(&refinery, "2024-08-08", Stream::Quotes)), (2, 1));
+    assert!(memory.partitions.keys().all(|place| place.date.to_string() == "2024-08-08"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use chronicle_storage::archive;
 use chronicle_storage::root::{Root, Tier};
 use chronicle_storage::tier::{Policy, run_once};
 use support_root::{append, difference, name, tree};
-use support_synthetic::{HOUR, day, stormy};
+use support_synthetic::{HOUR, day, delta, quote, snapshot, source, stormy};
 
 const VENUE: &str = "binance-spot";
 
@@ -148,6 +148,56 @@ fn a_power_cut_in_the_life_of_a_day_changes_no_byte() {
         let survivor = sim.crash();
         let story = format!("cut at {n} of {operations}");
         whole_life(&survivor).unwrap_or_else(|e| panic!("{story}: {e}"));
+        same(&expected, &partitions(&survivor), &story);
+    }
+}
+
+/// A day that lies in the archive already still gets the stream `late`, and keeps everything else that it has.
+#[test]
+fn a_kill_while_records_are_late_for_a_day_in_the_archive_changes_no_byte() {
+    let (noon, second) = (day(0) + 12 * HOUR, 1_000_000_000);
+    let base = Sim::new(10);
+    base.set_now_ns(day(2));
+    let mut frames = vec![source("a.gz", 1, noon), snapshot("BTCUSDT", 0, noon)];
+    for i in 1..100 {
+        let now = noon + i * second;
+        frames.extend([quote("BTCUSDT", i, now), delta("BTCUSDT", i, i, now, now)]);
+    }
+    let (before, after) = frames.split_at(100);
+    append(&base, &root(), VENUE, before, 64 << 10);
+    whole_life(&base).unwrap();
+    let archived = partitions(&base).1;
+    append(&base, &root(), VENUE, after, 64 << 10);
+
+    let calm = base.crash();
+    let start = calm.operations();
+    let report = whole_life(&calm).unwrap();
+    let expected = partitions(&calm);
+    assert!(expected.0.is_empty(), "{:?}", expected.0.keys());
+    for (path, bytes) in archived.iter().filter(|(path, _)| !path.ends_with("meta.json")) {
+        assert_eq!(expected.1.get(path), Some(bytes), "{}", path.display());
+    }
+    assert_eq!(expected.1.len(), archived.len() + 2, "late.q.zst and its index");
+    let late: Vec<_> = report.partitions.iter().map(|row| (row.stream.to_string(), row.counts.late)).collect();
+    assert_eq!(late, [("book", 50), ("quotes", 50), ("late", 0)].map(|(stream, late)| (stream.to_owned(), late)));
+
+    let operations = calm.operations() - start;
+    println!("{operations} operations");
+    for n in steps(operations, 5) {
+        let sim = base.crash();
+        let victim = sim.start_process();
+        victim.kill_at(sim.operations() + n);
+        let _ = whole_life(&victim);
+        let story = format!("killed at {n} of {operations}");
+        assert_eq!(whole_life(&sim).unwrap_or_else(|e| panic!("{story}: {e}")), report, "{story}");
+        same(&expected, &partitions(&sim), &story);
+
+        let sim = base.crash();
+        sim.crash_at(sim.operations() + n);
+        let _ = whole_life(&sim);
+        let survivor = sim.crash();
+        let story = format!("cut at {n} of {operations}");
+        assert_eq!(whole_life(&survivor).unwrap_or_else(|e| panic!("{story}: {e}")), report, "{story}");
         same(&expected, &partitions(&survivor), &story);
     }
 }

@@ -157,6 +157,51 @@ fn days_imported_at_once_or_in_turn_give_the_same_bytes() {
     assert!(dates.contains(&"2024-08-08".into()) && dates.contains(&"2024-08-09".into()), "{dates:?}");
 }
 
+/// The first file ends with the second day's first second. Sealed then, by hand or by age, that day is over: what the
+/// second file has of it is late, quotes too, which have no time of their own. Nothing of it begins a third day.
+#[test]
+fn a_day_that_is_sealed_between_its_files_takes_no_more() {
+    let case = &CASES[1];
+    let [Some(first), Some(second)] = [0, 1].map(|i| recordings(case.venue, &case.files[i..=i])) else { return };
+    let (venue, symbol) = (name(case.venue), name(case.symbol));
+    for (by_age, policy) in
+        [(false, LatePolicy::LateStream), (true, LatePolicy::LateStream), (false, LatePolicy::Reject)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let later = date("2024-08-12").start_ns();
+        let options = Options { late_policy: Some(policy), seal: !by_age, checkpoint_frames: 20_000 };
+        append(&Linux, &root, case.venue, &first, SEGMENT);
+        refined(&root, &options);
+        if by_age {
+            seal_aged(&Linux, &root, None, later, Duration::ZERO, |_| {}).unwrap();
+            run_once(&Linux, &root, later, &Policy::default()).unwrap();
+        }
+        append(&Linux, &root, case.venue, &second, SEGMENT);
+        let report = refined(&root, &Options { seal: false, ..options });
+        let of = |date: &str| report.partitions.iter().filter(|row| row.date.to_string() == date).collect::<Vec<_>>();
+        let late: Vec<_> = of("2024-08-09").iter().map(|row| (row.stream.to_string(), row.counts.late)).collect();
+        let kinds = [("book", 3_044), ("trades", 10_147), ("quotes", 45_134), ("late", 0)];
+        let kinds = kinds.map(|(stream, late)| (stream.to_owned(), late));
+        let kept = policy == LatePolicy::LateStream;
+        assert_eq!(late, kinds[..if kept { 4 } else { 3 }]);
+        assert!(of("2024-08-08").iter().all(|row| row.counts.late == 0 && row.sealed));
+        assert_eq!((report.overdue, report.waiting, of("2024-08-10").len()), (0, 0, 0));
+        assert!(!root.day(Tier::Warm, &venue, &symbol, date("2024-08-10")).exists());
+
+        seal_aged(&Linux, &root, None, later, Duration::ZERO, |_| {}).unwrap();
+        let moved = run_once(&Linux, &root, later, &Policy::default()).unwrap();
+        assert!(moved.skipped.is_empty() && moved.failed.is_empty(), "{moved:?}");
+        let cold = root.day(Tier::Cold, &venue, &symbol, date("2024-08-09"));
+        assert_eq!(cold.join("late.q.zst").exists(), kept);
+        let meta = Meta::read(&Linux, &cold).unwrap();
+        assert_eq!(meta.counts.get("late.events"), kept.then_some(&58_325));
+        // The book that was sealed is the book that is there.
+        let state = book_at(&Linux, &root, &venue, &symbol, At::Latest).unwrap();
+        assert!(state.is_valid() && state.last_event_ns / 1_000_000 < 1_723_161_601_273);
+    }
+}
+
 #[test]
 fn symbols_in_either_order_give_the_same_bytes() {
     let files = ["binance-spot/btcusdt_20240808.gz", "binance-spot/ethusdt_20240808.gz"];

@@ -24,7 +24,7 @@ pub struct Counts {
     pub duplicates: u64,
     /// Deltas after a gap that no snapshot made useful again.
     pub not_applied: u64,
-    /// Records that came an hour or more after the end of this day, kept or not.
+    /// Records that came an hour or more after the end of this day, or after it was sealed by hand; kept or not.
     pub late: u64,
     /// Snapshots of the book, the venue's and the refinery's.
     pub snapshots: u64,
@@ -88,6 +88,8 @@ mod cause {
 pub struct Partition {
     /// Whether it has any frame, and so a file.
     pub exists: bool,
+    /// Nothing is added any more.
+    pub sealed: bool,
     /// Its numbers.
     pub counts: Counts,
 }
@@ -97,7 +99,7 @@ pub struct Partition {
 pub struct Day {
     /// What happens to its late records.
     pub late_policy: LatePolicy,
-    /// Nothing is added to its partitions any more.
+    /// No record of this day is taken any more. The stream `late`, of records of other days, may still begin.
     pub sealed: bool,
     /// Its partitions.
     pub partitions: BTreeMap<Stream, Partition>,
@@ -136,6 +138,21 @@ impl Day {
     #[must_use]
     pub fn has(&self, stream: Stream) -> bool {
         self.partitions.get(&stream).is_some_and(|p| p.exists)
+    }
+
+    /// Whether nothing is added to a partition any more. One that has no file is as final as the day; but not `late`.
+    #[must_use]
+    pub fn is_sealed(&self, stream: Stream) -> bool {
+        match self.partitions.get(&stream) {
+            Some(partition) if partition.exists => partition.sealed,
+            _ => self.sealed && stream != Stream::Late,
+        }
+    }
+
+    /// Whether any partition has a file that is not sealed.
+    #[must_use]
+    pub fn has_open(&self) -> bool {
+        self.partitions.values().any(|p| p.exists && !p.sealed)
     }
 
     /// Whether any partition has a file.

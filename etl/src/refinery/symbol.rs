@@ -6,7 +6,7 @@
 //! waiting   deltas that no snapshot was joined to yet. They follow each other without a break: at a break the ones
 //!           before it are let go, not applied, because no snapshot can be carried over it.
 //! pending   a venue's snapshot that the delta which joins it has not come to yet
-//! untimed   records without exchange time while there is none to take
+//! untimed   records without exchange time while there is none to take, or only one of a day that was sealed by hand
 //! floor     the day of the last applied delta: the next one goes to this day or a later one
 //! next_minute   the first minute that no snapshot was written for yet
 //! ```
@@ -18,7 +18,9 @@ use chronicle_protocol::{BookDelta, BookSnapshot, Gap as GapRecord, GapCause, He
 use chronicle_storage::root::{Date, Name, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Counts, Day, Gap, Item, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX};
+use super::{
+    Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
+};
 use crate::book::Book;
 use crate::venue::{Follows, Ids};
 
@@ -30,6 +32,11 @@ const AHEAD_NS_MAX: u64 = 24 * HOUR_NS;
 /// When records of a day begin to be late.
 const fn closing(date: Date) -> u64 {
     date.end_ns().saturating_add(HOUR_NS)
+}
+
+/// Whether a clock has a time for a record that has none: not before it was set, nor once its day was over for an hour.
+fn says_something(clock: u64, ingest_ns: u64) -> bool {
+    clock != 0 && ingest_ns < closing(Date::of_ns(clock))
 }
 
 const fn minute_after(ns: u64) -> u64 {
@@ -228,7 +235,22 @@ impl Symbol {
             add(kept.time_ns, self.let_go_counts());
         }
         if let Some(pending) = &self.pending {
-            add(self.time_to_let_go(pending), Counts { events: 1, snapshots: 1, ..Counts::default() });
+            let time = self.time_to_let_go(pending);
+            if !self.is_sealed(Date::of_ns(time)) {
+                add(time, Counts { events: 1, snapshots: 1, ..Counts::default() });
+            }
+        }
+        let pending = self.pending.iter().map(|kept| (kept, self.time_to_let_go(kept), Stream::Book));
+        let untimed = self.untimed.records.iter();
+        let untimed =
+            untimed.map(|kept| (kept, self.time_to_settle_for(kept.ingest_ns), stream_without_time(&kept.record())));
+        for (kept, time, stream) in pending.chain(untimed) {
+            let date = Date::of_ns(time);
+            let Some(day) = self.days.get(&date).filter(|day| day.sealed) else { continue };
+            all.entry((date, stream)).or_default().late += 1;
+            if day.late_policy == LatePolicy::LateStream {
+                all.entry((self.late_day(kept.ingest_ns), Stream::Late)).or_default().events += 1;
+            }
         }
         all
     }
@@ -254,22 +276,38 @@ impl Symbol {
         ingest_ns >= closing(date) || self.is_sealed(date)
     }
 
-    /// The first day from `date` on that is not sealed.
-    fn open_day(&self, mut date: Date) -> Date {
-        while self.is_sealed(date) {
+    /// The first day from `date` on of which this is not true, or the last day that exists.
+    fn first_day(&self, mut date: Date, closed: impl Fn(&Day) -> bool) -> Date {
+        while self.days.get(&date).is_some_and(&closed) {
             match date.next() {
                 Some(next) => date = next,
-                // The last day that exists.
                 None => break,
             }
         }
         date
     }
 
-    /// The time of a record that has none, if there is one to take.
+    /// The first day from `date` on that is not sealed.
+    fn open_day(&self, date: Date) -> Date {
+        self.first_day(date, |day| day.sealed)
+    }
+
+    /// Under which day a late record is kept: the one on which it was received. That day may be sealed, by hand, and
+    /// still get the stream `late`, which holds nothing of the day itself; but if that was sealed too, a later day gets
+    /// the record.
+    fn late_day(&self, ingest_ns: u64) -> Date {
+        self.first_day(Date::of_ns(ingest_ns), |day| day.is_sealed(Stream::Late))
+    }
+
+    /// The highest time accepted so far, for a record that has none; its day may be sealed. One of a day that was over
+    /// for an hour when the record came in says nothing about it.
     fn clock_for(&self, ingest_ns: u64) -> Option<u64> {
-        let usable = self.clock != 0 && !self.is_late(Date::of_ns(self.clock), ingest_ns);
-        usable.then_some(self.clock)
+        says_something(self.clock, ingest_ns).then_some(self.clock)
+    }
+
+    /// The time of a record that has none and cannot wait for a better one.
+    fn time_to_settle_for(&self, ingest_ns: u64) -> u64 {
+        self.clock_for(ingest_ns).unwrap_or(ingest_ns)
     }
 
     /// Takes a record of this symbol.
@@ -290,10 +328,12 @@ impl Symbol {
         } else if own != 0 {
             let date = Date::of_ns(own);
             if self.is_late(date, item.ingest_ns) {
-                self.late(cx, item, record, date)?;
+                self.release_untimed(cx, self.clock)?;
+                self.late(cx, item, record, stream_of(record), date)?;
             } else {
-                self.clock = self.clock.max(own);
-                self.release_untimed(cx)?;
+                let before = self.clock;
+                self.clock = before.max(own);
+                self.release_untimed(cx, before)?;
                 self.dispatch(cx, item, record, own)?;
             }
         } else if let Record::BookSnapshot(snapshot) = record {
@@ -313,12 +353,9 @@ impl Symbol {
     fn take_untimed<S: Sink>(&mut self, cx: &mut Context<'_, S>, item: Item<'_>) -> Result<(), S::Error> {
         if self.untimed.records.is_empty() {
             let time = match self.clock_for(item.ingest_ns) {
-                Some(time) => Some(time),
+                Some(time) if !self.is_sealed(Date::of_ns(time)) => Some(time),
                 // Nobody's records have no clock to wait for.
-                None if self.code.as_str() == NO_SYMBOL => {
-                    Some(self.open_day(Date::of_ns(item.ingest_ns)).start_ns().max(item.ingest_ns))
-                }
-                None => None,
+                _ => (self.code.as_str() == NO_SYMBOL).then_some(item.ingest_ns),
             };
             if let Some(time) = time {
                 return self.dispatch_untimed(cx, item, time);
@@ -331,10 +368,16 @@ impl Symbol {
         Ok(())
     }
 
-    fn release_untimed<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
+    /// A timed record came; the clock stood at `before`. If it was accepted, its time is what those in front of it waited
+    /// for, unless its day began more than an hour after one of them was received. If it was late, and the clock still
+    /// stands in a day that was sealed by hand, they are late as it is.
+    fn release_untimed<S: Sink>(&mut self, cx: &mut Context<'_, S>, before: u64) -> Result<(), S::Error> {
         while let Some(front) = self.untimed.records.front() {
-            let Some(time) = self.clock_for(front.ingest_ns) else { return Ok(()) };
+            let ingest_ns = front.ingest_ns;
+            let Some(now) = self.clock_for(ingest_ns) else { return Ok(()) };
             let Some(kept) = self.untimed.pop() else { return Ok(()) };
+            let too_far = Date::of_ns(now).start_ns() > ingest_ns.saturating_add(HOUR_NS);
+            let time = if too_far && says_something(before, ingest_ns) { before } else { now };
             self.dispatch_untimed(cx, kept.item(), time)?;
         }
         Ok(())
@@ -342,11 +385,14 @@ impl Symbol {
 
     fn release_overdue<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
         let Some(kept) = self.untimed.pop() else { return Ok(()) };
-        self.overdue += 1;
-        let time = self.open_day(Date::of_ns(kept.ingest_ns)).start_ns().max(kept.ingest_ns);
+        if self.clock_for(kept.ingest_ns).is_none() {
+            self.overdue += 1;
+        }
+        let time = self.time_to_settle_for(kept.ingest_ns);
         self.dispatch_untimed(cx, kept.item(), time)
     }
 
+    /// A record with the time that was found for it: late if the day of that one is sealed.
     fn dispatch_untimed<S: Sink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -355,9 +401,12 @@ impl Symbol {
     ) -> Result<(), S::Error> {
         let kept_record = Record::parse(item.type_id, item.payload);
         let Ok(record) = kept_record else { unreachable!("bug: it was a record when it came in") };
+        let date = Date::of_ns(time);
+        if self.is_sealed(date) {
+            return self.late(cx, item, &record, stream_without_time(&record), date);
+        }
         if record.head().exchange_ns != 0 {
             // A time that was not believed: no other stream can use the record.
-            let date = self.open_day(Date::of_ns(time));
             self.counts(cx, date, Stream::Opaque).applied += 1;
             return self.write(cx, item, date, Stream::Opaque, 0, time);
         }
@@ -396,31 +445,26 @@ impl Symbol {
         self.write(cx, item, date, stream, if new { 0 } else { NOT_APPLIED }, time)
     }
 
+    /// A record of a day that takes nothing any more.
     fn late<S: Sink>(
         &mut self,
         cx: &mut Context<'_, S>,
         item: Item<'_>,
         record: &Record<'_>,
+        stream: Stream,
         date: Date,
     ) -> Result<(), S::Error> {
-        let stream = match record {
-            Record::BookDelta(delta) => {
-                if self.seen.is_some_and(|seen| delta.last_id > seen) {
-                    let (first, last) = self.late_ids.unwrap_or((delta.first_id, delta.last_id));
-                    self.late_ids = Some((first.min(delta.first_id), last.max(delta.last_id)));
-                }
-                Stream::Book
-            }
-            Record::BookSnapshot(_) => Stream::Book,
-            Record::Trade(_) => Stream::Trades,
-            Record::Quote(_) => Stream::Quotes,
-            Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => Stream::Opaque,
-        };
+        if let (Record::BookDelta(delta), Stream::Book) = (record, stream)
+            && self.seen.is_some_and(|seen| delta.last_id > seen)
+        {
+            let (first, last) = self.late_ids.unwrap_or((delta.first_id, delta.last_id));
+            self.late_ids = Some((first.min(delta.first_id), last.max(delta.last_id)));
+        }
         self.counts(cx, date, stream).late += 1;
         match self.day(cx, date).late_policy {
-            super::LatePolicy::Reject => Ok(()),
-            super::LatePolicy::LateStream => {
-                let arrival = self.open_day(Date::of_ns(item.ingest_ns));
+            LatePolicy::Reject => Ok(()),
+            LatePolicy::LateStream => {
+                let arrival = self.late_day(item.ingest_ns);
                 self.write(cx, item, arrival, Stream::Late, NOT_APPLIED, item.ingest_ns)
             }
         }
@@ -436,7 +480,7 @@ impl Symbol {
         self.day(cx, date).counts(stream)
     }
 
-    /// Adds a record of the venue to an open day.
+    /// Adds a record of the venue to a partition that is not sealed.
     fn write<S: Sink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -457,8 +501,9 @@ impl Symbol {
     /// Begins a partition that does not exist yet; a book's with what is carried into it.
     fn open<S: Sink>(&mut self, cx: &mut Context<'_, S>, date: Date, stream: Stream) -> Result<(), S::Error> {
         let day = self.day(cx, date);
-        debug_assert!(!day.sealed, "a sealed day is not opened again");
+        debug_assert!(!day.sealed || stream == Stream::Late, "a sealed day is not opened again");
         let partition = day.partitions.entry(stream).or_default();
+        debug_assert!(!partition.sealed, "nor is a sealed partition");
         if partition.exists {
             return Ok(());
         }
@@ -499,9 +544,9 @@ impl Symbol {
         Ok(())
     }
 
-    /// The first day with files that is not sealed. The last day that exists never is: nothing could come after it.
+    /// The first day with files that are not sealed. The last day that exists never is: nothing could come after it.
     fn first_open(&self) -> Option<Date> {
-        let open = self.days.iter().find(|(date, day)| !day.sealed && day.has_any() && **date < Date::MAX);
+        let open = self.days.iter().find(|(date, day)| day.has_open() && **date < Date::MAX);
         open.map(|(date, _)| *date)
     }
 
@@ -510,7 +555,8 @@ impl Symbol {
         let Some(day) = self.days.get_mut(&date) else { return Ok(()) };
         day.sealed = true;
         day.changed = true;
-        for (stream, _) in day.partitions.iter().filter(|(_, p)| p.exists) {
+        for (stream, partition) in day.partitions.iter_mut().filter(|(_, p)| p.exists && !p.sealed) {
+            partition.sealed = true;
             cx.sink.seal(Place { symbol: cx.symbol, date, stream: *stream })?;
         }
         self.next_seal = self.first_open().map_or(u64::MAX, closing);
@@ -723,19 +769,24 @@ impl Symbol {
         Ok(())
     }
 
-    /// The time of a venue's snapshot that no delta joins.
+    /// The time of a venue's snapshot that no delta joins. It is late only if the day on which it was received is sealed.
     fn time_to_let_go(&self, kept: &Kept) -> u64 {
         let own = kept.record().head().exchange_ns;
-        if own != 0 && own <= kept.ingest_ns.saturating_add(AHEAD_NS_MAX) {
+        let time = if own != 0 && own <= kept.ingest_ns.saturating_add(AHEAD_NS_MAX) {
             own
         } else {
-            self.clock_for(kept.ingest_ns).unwrap_or(kept.ingest_ns)
-        }
+            self.time_to_settle_for(kept.ingest_ns)
+        };
+        if self.is_sealed(Date::of_ns(time)) { time.max(kept.ingest_ns) } else { time }
     }
 
     /// Keeps a venue's snapshot that is of no use.
     fn write_unjoined<S: Sink>(&mut self, cx: &mut Context<'_, S>, kept: &Kept) -> Result<(), S::Error> {
         let time = self.time_to_let_go(kept);
+        let own = Date::of_ns(time);
+        if self.is_sealed(own) {
+            return self.late(cx, kept.item(), &kept.record(), Stream::Book, own);
+        }
         let date = self.day_beside_the_book(time);
         self.counts(cx, date, Stream::Book).snapshots += 1;
         self.write(cx, kept.item(), date, Stream::Book, NOT_APPLIED, time)
@@ -807,6 +858,21 @@ impl Symbol {
         }
         Ok(())
     }
+}
+
+/// Where a record belongs, by what it is.
+fn stream_of(record: &Record<'_>) -> Stream {
+    match record {
+        Record::BookDelta(_) | Record::BookSnapshot(_) => Stream::Book,
+        Record::Trade(_) => Stream::Trades,
+        Record::Quote(_) => Stream::Quotes,
+        Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => Stream::Opaque,
+    }
+}
+
+/// Where a record belongs whose own time is none, or not believed: no other stream can use one with a false time.
+fn stream_without_time(record: &Record<'_>) -> Stream {
+    if record.head().exchange_ns == 0 { stream_of(record) } else { Stream::Opaque }
 }
 
 fn ids_of(delta: &BookDelta<'_>) -> Ids {
