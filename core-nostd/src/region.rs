@@ -213,6 +213,24 @@ impl<'r> Window<'r> {
         &self.longs[offset / REGION_ALIGN]
     }
 
+    /// A word whose place was proved once, when an end was attached.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4 and `offset + 4` is inside the window.
+    #[inline(always)]
+    pub(crate) unsafe fn word32_proved(&self, offset: usize) -> &'r AtomicU32 {
+        debug_assert!(offset.is_multiple_of(4) && offset + 4 <= self.len);
+        // SAFETY: the caller proved that 4 aligned bytes at `offset` are inside the region, which by `Region`'s contract
+        // stays mapped for 'r and is only reached through atomics like this one.
+        #[cfg(not(loom))]
+        unsafe {
+            crate::copy::word_at(self.base.wrapping_add(offset))
+        }
+        #[cfg(loom)]
+        &self.words[offset / 4]
+    }
+
     /// Loads a word, Relaxed: a hint or a value that something else orders.
     #[inline]
     pub fn load(&self, offset: usize) -> u32 {
@@ -320,6 +338,8 @@ impl WindowMut<'_> {
     /// Stores a word, Relaxed.
     #[inline]
     pub fn store(&self, offset: usize, word: u32) {
+        #[cfg(loom)]
+        crate::twin::step(Ordering::Relaxed);
         self.word32(offset).store(word, Ordering::Relaxed);
     }
 
@@ -407,6 +427,35 @@ impl WindowMut<'_> {
             self.copy_in(offset + FRAME_HEADER_LEN, payload);
             self.zero(offset + FRAME_HEADER_LEN + payload.len(), len - FRAME_HEADER_LEN - payload.len());
             self.open(offset + len);
+        }
+    }
+
+    /// Stores bytes at `offset`, Relaxed. Zeros fill up the last word where the bytes do not.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4, and `bytes.len()` rounded up to a multiple of 4 fits the window behind it.
+    #[inline(always)]
+    pub(crate) unsafe fn copy_in_proved(&self, offset: usize, bytes: &[u8]) {
+        debug_assert!(offset.is_multiple_of(4) && offset + bytes.len().next_multiple_of(4) <= self.len);
+        #[cfg(not(loom))]
+        {
+            let whole = bytes.len() & !3;
+            let at = self.base.wrapping_add(offset);
+            // SAFETY: the caller proved the range, 4-aligned because the base is; private memory does not overlap a
+            // region.
+            unsafe { crate::copy::store_words(at, bytes.as_ptr(), whole) };
+            if whole < bytes.len() {
+                // SAFETY: as above: the word that holds the last bytes.
+                unsafe { crate::copy::word_at(at.wrapping_add(whole)) }
+                    .store(partial_word(&bytes[whole..]), Ordering::Relaxed);
+            }
+        }
+        #[cfg(loom)]
+        for (i, bytes) in bytes.chunks(4).enumerate() {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.store(offset + i * 4, u32::from_le_bytes(word));
         }
     }
 

@@ -27,6 +27,7 @@ pub mod spsc;
 use crate::{
     Damage, Fault, REGION_ALIGN,
     region::{Region, RegionMut, Window},
+    wake,
 };
 use core::{
     fmt,
@@ -136,6 +137,50 @@ pub struct Header {
     pub unit: u32,
     /// Who it is.
     pub identity: Identity,
+}
+
+/// How much of a ring is in use: a snapshot of words that the other end stores meanwhile.
+///
+/// The producer's can only be too high by the time that it is read, because only the consumer makes room; the
+/// consumer's can only be too low.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// What is published and not released: bytes with headers and pads, or slots.
+    pub used: usize,
+    /// What there is: bytes of the data area, or slots.
+    pub capacity: usize,
+}
+
+/// The 64-bit number that ends in `low`, where `high` is an older or slightly newer number of the same count, without its
+/// lowest 31 bits.
+///
+/// The upper half of a count is stored apart from the lower one, and seldom. This finds the number as long as it is less
+/// than 2³⁰ behind, and less than 2³⁰ ahead of all that `high` can mean.
+pub(crate) fn widen(high: u32, low: u32) -> u64 {
+    let from = (u64::from(high) << 31).saturating_sub(1 << 30);
+    from + u64::from(low.wrapping_sub(from as u32))
+}
+
+/// Stores how a ring's ends sleep and wake.
+pub(crate) fn store_mode<R: RegionMut>(region: &R, offset: usize, mode: wake::Mode) {
+    let word = match mode {
+        wake::Mode::Fence => 0,
+        wake::Mode::Asymmetric => 1,
+    };
+    region.window_mut().store(offset, word);
+}
+
+/// How a ring's ends sleep and wake.
+///
+/// # Errors
+///
+/// Damage: no mode has this number.
+pub(crate) fn read_mode(window: Window<'_>, offset: usize) -> Result<wake::Mode, Damage> {
+    match window.load(offset) {
+        0 => Ok(wake::Mode::Fence),
+        1 => Ok(wake::Mode::Asymmetric),
+        found => Err(Damage::at(offset as u64, Fault::Field { name: "wake_mode", found: found.into() })),
+    }
 }
 
 /// Why a capacity cannot be a ring's.
