@@ -29,6 +29,11 @@ pub struct DarwinFile {
 }
 
 impl DarwinFile {
+    /// A file that the kernel gave.
+    pub(crate) fn new(file: std::fs::File, path: &Path) -> DarwinFile {
+        DarwinFile { file, path: path.into(), holder: Holder::default() }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -109,6 +114,11 @@ impl File for DarwinFile {
         self.holder.unlock(self)
     }
 
+    /// There are no seals on this system.
+    fn is_sealed(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     fn modified_ns(&self) -> Result<u64> {
         let metadata = self.file.metadata().map_err(self.trouble("stat"))?;
         let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
@@ -147,7 +157,7 @@ fn open_flags(path: &Path, flags: OFlags, mode: u32) -> Result<DarwinFile> {
     let file = std::fs::File::from(fd);
     let kind = file.metadata().map_err(|error| Trouble::new("open", path, error))?.file_type();
     if kind.is_file() {
-        return Ok(DarwinFile { file, path: path.into(), holder: Holder::default() });
+        return Ok(DarwinFile::new(file, path));
     }
     let found = match kind {
         kind if kind.is_dir() => "a directory, not a file",

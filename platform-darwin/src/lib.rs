@@ -6,6 +6,10 @@
 //! |---|---|---|
 //! | `file.rs` | open, allocate, sync, publish's steps, directories | `F_FULLFSYNC`, `F_PREALLOCATE` |
 //! | `map.rs` | shared mappings as `chronicle_core::Region`s | pages touched one by one, `minherit` |
+//! | `memory.rs` | memory that no file lies behind, huge pages, nodes | `shm_open`; neither huge pages nor nodes |
+//! | `handover.rs` | giving memory to another process | descriptors over a socket; no seals |
+//! | `guard.rs` | staying alive where a peer cuts a mapped file | none |
+//! | `cpu.rs` | processors, their nodes, staying on one | none |
 //! | `lease.rs` | kernel locks, and who holds them | `flock`, `kern.bootsessionuuid`, `proc_pidinfo` |
 //! | `wait.rs` | sleeping on a word between processes | `os_sync_wait_on_address`, shared; no barrier |
 //! | `clock.rs` | time | |
@@ -22,16 +26,22 @@
 #![cfg(target_os = "macos")]
 
 mod clock;
+mod cpu;
 mod file;
+mod guard;
+mod handover;
 mod lease;
 mod map;
+mod memory;
 mod sys;
 mod wait;
 
 pub use file::DarwinFile;
 pub use map::{DarwinMap, DarwinMapMut};
 
-use chronicle_platform::{Entry, Medium, Open, Platform, Process, Result, Support, Woken};
+use chronicle_platform::{
+    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support, Woken,
+};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -47,7 +57,14 @@ impl Platform for Darwin {
     type MapMut = DarwinMapMut;
 
     fn support(&self) -> Support {
-        Support { barrier: false, prefault_write: false, shared_wait: true, durable_sync: true }
+        Support {
+            barrier: false,
+            prefault_write: false,
+            shared_wait: true,
+            sealed_memory: false,
+            guard: false,
+            durable_sync: true,
+        }
     }
 
     fn open(&self, path: &Path, how: Open) -> Result<DarwinFile> {
@@ -101,6 +118,40 @@ impl Platform for Darwin {
     }
     fn lock_memory(&self, map: &DarwinMapMut) -> Result<()> {
         map.lock()
+    }
+
+    fn memory(&self, len: usize, options: &MemoryOptions<'_>) -> Result<Memory<Darwin>> {
+        memory::make(len, options)
+    }
+    fn open_memory(&self, name: &str, how: Open) -> Result<DarwinFile> {
+        memory::open(name, how)
+    }
+    fn remove_memory(&self, name: &str) -> Result<()> {
+        memory::remove(name)
+    }
+    fn ask_huge(&self, map: &DarwinMapMut) -> Pages {
+        memory::ask_huge(map)
+    }
+    fn place(&self, map: &DarwinMapMut, node: Option<u32>) -> Placement {
+        memory::place(map, node)
+    }
+    fn guard(&self, map: &DarwinMap) -> Result<()> {
+        guard::guard(map.path())
+    }
+    fn guard_mut(&self, map: &DarwinMapMut) -> Result<()> {
+        guard::guard(map.path())
+    }
+    fn is_damaged(&self, _map: &DarwinMap) -> bool {
+        false
+    }
+    fn is_damaged_mut(&self, _map: &DarwinMapMut) -> bool {
+        false
+    }
+    fn processors(&self) -> Result<Vec<Processor>> {
+        cpu::processors()
+    }
+    fn run_on(&self, processor: u32) -> Result<()> {
+        cpu::run_on(processor)
     }
 
     fn wait(&self, map: &DarwinMap, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {

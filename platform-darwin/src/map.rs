@@ -10,7 +10,12 @@ use crate::{DarwinFile, sys};
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{File, MAP_ALIGN, Result, Trouble};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::{io::Errno, mm::mlock, param::page_size};
+use rustix::{
+    io::Errno,
+    mm::mlock,
+    param::page_size,
+    process::{Resource, getrlimit},
+};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
@@ -141,7 +146,7 @@ impl DarwinMapMut {
     pub(crate) fn lock(&self) -> Result<()> {
         // SAFETY: the range is ours from the mapping until drop; pinning changes no byte.
         unsafe { mlock(self.0.raw.as_mut_ptr().cast(), self.0.len()) }
-            .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno))
+            .map_err(|errno| Trouble::new("lock memory", &*self.0.path, errno).noting(limit(self.0.len())))
     }
 
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
@@ -150,6 +155,14 @@ impl DarwinMapMut {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0.path
+    }
+}
+
+/// What may stand in the way of pinning `len` bytes.
+fn limit(len: usize) -> String {
+    match getrlimit(Resource::Memlock).current {
+        Some(most) => format!("{len} bytes to pin, and the limit is {most} bytes (RLIMIT_MEMLOCK; `ulimit -l`)"),
+        None => format!("{len} bytes to pin, and no RLIMIT_MEMLOCK: the machine's own limit is vm.user_wire_limit"),
     }
 }
 

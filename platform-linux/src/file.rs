@@ -9,6 +9,7 @@ use chronicle_platform::{Entry, File, FileId, Lock, Medium, Open, Result, Troubl
 use rustix::{
     fs::{self, Access, FallocateFlags, Mode, OFlags},
     io::Errno,
+    param::page_size,
 };
 use std::{
     io,
@@ -29,12 +30,30 @@ pub struct LinuxFile {
 }
 
 impl LinuxFile {
+    /// A regular file that the kernel gave.
+    pub(crate) fn new(file: std::fs::File, path: &Path) -> LinuxFile {
+        LinuxFile { file, path: path.into(), holder: Holder::default() }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(crate) fn shared_path(&self) -> Arc<Path> {
         self.path.clone()
+    }
+
+    /// Size of the pages that a mapping of it is made of: the kernel's own but on hugetlbfs.
+    pub(crate) fn page_len(&self) -> Result<usize> {
+        let metadata = self.file.metadata().map_err(self.trouble("map"))?;
+        // Only hugetlbfs has blocks of more than a page that are pages; other systems' are preferred sizes of reads.
+        if metadata.blksize() > page_size() as u64 {
+            let stat = fs::fstatfs(&self.file).map_err(|errno| Trouble::new("map", &*self.path, errno))?;
+            if stat.f_type as u64 & 0xffff_ffff == HUGETLBFS {
+                return Ok(metadata.blksize() as usize);
+            }
+        }
+        Ok(page_size())
     }
 
     fn trouble(&self, operation: &'static str) -> impl Fn(io::Error) -> Trouble {
@@ -125,12 +144,24 @@ impl File for LinuxFile {
         self.holder.unlock(self)
     }
 
+    fn is_sealed(&self) -> Result<bool> {
+        match fs::fcntl_get_seals(&self.file) {
+            Ok(seals) => Ok(seals.contains(fs::SealFlags::SHRINK | fs::SealFlags::GROW)),
+            // No file of a kind that could be sealed.
+            Err(Errno::INVAL) => Ok(false),
+            Err(errno) => Err(Trouble::new("look at seals", &*self.path, errno)),
+        }
+    }
+
     fn modified_ns(&self) -> Result<u64> {
         let metadata = self.file.metadata().map_err(self.trouble("stat"))?;
         let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
         Ok(seconds.saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec().cast_unsigned()))
     }
 }
+
+/// The magic number of a file system whose files are made of huge pages.
+const HUGETLBFS: u64 = 0x9584_58f6;
 
 /// Mode of directories.
 const DIRECTORY: u32 = 0o750;
@@ -153,7 +184,7 @@ fn open_flags(path: &Path, flags: OFlags, mode: u32) -> Result<LinuxFile> {
     let file = std::fs::File::from(fd);
     let kind = file.metadata().map_err(|error| Trouble::new("open", path, error))?.file_type();
     if kind.is_file() {
-        return Ok(LinuxFile { file, path: path.into(), holder: Holder::default() });
+        return Ok(LinuxFile::new(file, path));
     }
     let found = match kind {
         kind if kind.is_dir() => "a directory, not a file",
@@ -283,7 +314,7 @@ pub(crate) fn medium(path: &Path) -> Result<Medium> {
     let stat = fs::statfs(path).map_err(|errno| Trouble::new("medium", path, errno))?;
     // The kernel's magic numbers are 32 bits; the field's width and sign differ between machines.
     match stat.f_type as u64 & 0xffff_ffff {
-        TMPFS | RAMFS => Ok(Medium::Memory),
+        TMPFS | RAMFS | HUGETLBFS => Ok(Medium::Memory),
         _ => Ok(Medium::Disk),
     }
 }

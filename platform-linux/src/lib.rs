@@ -7,9 +7,14 @@
 //! |---|---|
 //! | `file.rs` | open, allocate, sync, publish's steps, directories, what a path lies on |
 //! | `map.rs` | shared mappings as [`chronicle_core::Region`]s, prefaulting, pinning |
+//! | `memory.rs` | memory that no file lies behind, huge pages, nodes |
+//! | `handover.rs` | giving memory to another process, and what is accepted of one |
+//! | `guard.rs` | staying alive where a peer cuts a mapped file |
+//! | `cpu.rs` | processors, their nodes, staying on one |
 //! | `lease.rs` | kernel locks, and who holds them: process, boot, identities |
 //! | `wait.rs` | sleeping on a word between processes, the asymmetric barrier |
 //! | `clock.rs` | time |
+//! | `sys.rs` | the calls that rustix lacks |
 //!
 //! It keeps no state and no global, starts no thread and retries nothing but interrupted calls. Kernel 5.14 has all of
 //! it; on older ones prefaulting touches pages one by one, which [`Support`] tells.
@@ -21,15 +26,22 @@
 #![cfg(target_os = "linux")]
 
 mod clock;
+mod cpu;
 mod file;
+mod guard;
+mod handover;
 mod lease;
 mod map;
+mod memory;
+mod sys;
 mod wait;
 
 pub use file::LinuxFile;
 pub use map::{LinuxMap, LinuxMapMut};
 
-use chronicle_platform::{Entry, Medium, Open, Platform, Process, Result, Support, Woken};
+use chronicle_platform::{
+    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support, Woken,
+};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -49,6 +61,8 @@ impl Platform for Linux {
             barrier: wait::has_barrier(),
             prefault_write: map::has_populate(),
             shared_wait: true,
+            sealed_memory: true,
+            guard: true,
             durable_sync: true,
         }
     }
@@ -104,6 +118,40 @@ impl Platform for Linux {
     }
     fn lock_memory(&self, map: &LinuxMapMut) -> Result<()> {
         map.lock()
+    }
+
+    fn memory(&self, len: usize, options: &MemoryOptions<'_>) -> Result<Memory<Linux>> {
+        memory::make(len, options)
+    }
+    fn open_memory(&self, name: &str, how: Open) -> Result<LinuxFile> {
+        memory::open(name, how)
+    }
+    fn remove_memory(&self, name: &str) -> Result<()> {
+        memory::remove(name)
+    }
+    fn ask_huge(&self, map: &LinuxMapMut) -> Pages {
+        memory::ask_huge(map)
+    }
+    fn place(&self, map: &LinuxMapMut, node: Option<u32>) -> Placement {
+        memory::place(map, node)
+    }
+    fn guard(&self, map: &LinuxMap) -> Result<()> {
+        map.guard()
+    }
+    fn guard_mut(&self, map: &LinuxMapMut) -> Result<()> {
+        map.guard()
+    }
+    fn is_damaged(&self, map: &LinuxMap) -> bool {
+        map.is_damaged()
+    }
+    fn is_damaged_mut(&self, map: &LinuxMapMut) -> bool {
+        map.is_damaged()
+    }
+    fn processors(&self) -> Result<Vec<Processor>> {
+        cpu::processors()
+    }
+    fn run_on(&self, processor: u32) -> Result<()> {
+        cpu::run_on(processor)
     }
 
     fn wait(&self, map: &LinuxMap, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {

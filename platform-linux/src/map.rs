@@ -6,7 +6,7 @@
 //!
 //! The kernel writes dirty pages back when it likes; only [`chronicle_platform::File::sync`] says when it is done.
 
-use crate::{LinuxFile, lease::pid};
+use crate::{LinuxFile, guard::Guard, lease::pid};
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{File, MAP_ALIGN, Result, Trouble};
 use memmap2::{MmapOptions, MmapRaw};
@@ -14,6 +14,7 @@ use rustix::{
     io::Errno,
     mm::{Advice, madvise, mlock},
     param::page_size,
+    process::{Resource, getrlimit},
 };
 use std::{
     io,
@@ -22,7 +23,7 @@ use std::{
     path::Path,
     ptr::NonNull,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -30,7 +31,11 @@ use std::{
 /// A shared mapping, unmapped on drop.
 #[derive(Debug)]
 struct Mapping {
+    /// Above `raw`, because fields drop in this order: no handler looks at what is unmapped.
+    guard: OnceLock<Guard>,
     raw: MmapRaw,
+    /// Length of its pages.
+    page: usize,
     path: Arc<Path>,
 }
 
@@ -46,6 +51,13 @@ impl Mapping {
             let reason = format!("{len} bytes from {offset} asked for, the file has {stored}");
             return Err(Trouble::new("map", file.path(), io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
         }
+        // The kernel unmaps pages of hugetlbfs only as a whole, and would leave them mapped without a word.
+        let page = file.page_len()?;
+        if page > page_size() && !(len.is_multiple_of(page) && offset.is_multiple_of(page as u64)) {
+            return Err(
+                trouble(Errno::INVAL).noting(format!("{len} bytes from {offset} are not whole pages of {page}"))
+            );
+        }
         let mut options = MmapOptions::new();
         options.offset(offset).len(len);
         let raw = match access {
@@ -53,7 +65,7 @@ impl Mapping {
             Access::Write => options.map_raw(file.as_fd().as_raw_fd()),
         };
         let raw = raw.map_err(|error| Trouble::new("map", file.path(), error))?;
-        Ok(Mapping { raw, path: file.shared_path() })
+        Ok(Mapping { guard: OnceLock::new(), raw, page, path: file.shared_path() })
     }
 
     fn advise(&self, operation: &'static str, advice: Advice) -> Result<()> {
@@ -73,6 +85,24 @@ impl Mapping {
         // lives as long as the borrow, and they are only reached through atomics of this size. Read-only mappings
         // are only loaded from, by the callers in this file and by the futex calls that take the word.
         unsafe { AtomicU32::from_ptr(self.raw.as_mut_ptr().wrapping_add(offset).cast()) }
+    }
+
+    fn guard(&self, access: Access) -> Result<()> {
+        if self.guard.get().is_some() {
+            return Ok(());
+        }
+        let writable = matches!(access, Access::Write);
+        let whole = self.len().next_multiple_of(self.page);
+        // SAFETY: whole pages from the base are the mapping, which outlives its guard (see the fields), and by this crate's
+        // first rule no slice of it is ever formed.
+        let guard = unsafe { Guard::new(self.base(), whole, self.page, writable, &self.path) }?;
+        // Two threads at once: the slot of the second is free again.
+        _ = self.guard.set(guard);
+        Ok(())
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.guard.get().is_some_and(Guard::is_damaged)
     }
 
     #[inline]
@@ -142,6 +172,14 @@ impl LinuxMap {
         self.0.pages().for_each(|word| _ = std::hint::black_box(word.load(Ordering::Relaxed)));
     }
 
+    pub(crate) fn guard(&self) -> Result<()> {
+        self.0.guard(Access::Read)
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.0.is_damaged()
+    }
+
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
         self.0.word(offset)
     }
@@ -181,8 +219,29 @@ impl LinuxMapMut {
 
     pub(crate) fn lock(&self) -> Result<()> {
         // SAFETY: the range is ours from the mapping until drop; pinning changes no byte.
-        unsafe { mlock(self.mapping.raw.as_mut_ptr().cast(), self.mapping.len()) }
-            .map_err(|errno| Trouble::new("lock memory", &*self.mapping.path, errno))
+        unsafe { mlock(self.mapping.raw.as_mut_ptr().cast(), self.mapping.len()) }.map_err(|errno| {
+            let trouble = Trouble::new("lock memory", &*self.mapping.path, errno);
+            match errno {
+                Errno::NOMEM | Errno::PERM | Errno::AGAIN => trouble.noting(limit(self.mapping.len())),
+                _ => trouble,
+            }
+        })
+    }
+
+    /// Asks for huge pages; why not, in words.
+    pub(crate) fn advise_huge(&self) -> std::result::Result<(), String> {
+        self.mapping.advise("advise", Advice::LinuxHugepage).map_err(|trouble| {
+            let source = std::error::Error::source(&trouble).map(ToString::to_string).unwrap_or_default();
+            format!("{}: {source}", crate::memory::ADVICE_FAILED)
+        })
+    }
+
+    pub(crate) fn guard(&self) -> Result<()> {
+        self.mapping.guard(Access::Write)
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.mapping.is_damaged()
     }
 
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
@@ -191,6 +250,19 @@ impl LinuxMapMut {
 
     pub(crate) fn path(&self) -> &Path {
         &self.mapping.path
+    }
+}
+
+/// What stands in the way of pinning `len` bytes.
+fn limit(len: usize) -> String {
+    let pinned = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let pinned = pinned.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap_or(" unknown").trim().to_owned();
+    match getrlimit(Resource::Memlock).current {
+        Some(most) => format!(
+            "{len} bytes to pin, {pinned} pinned already, and the limit is {most} bytes (RLIMIT_MEMLOCK; raise it with \
+             `ulimit -l`, LimitMEMLOCK= of the service, or CAP_IPC_LOCK)"
+        ),
+        None => format!("{len} bytes to pin, {pinned} pinned already, and no RLIMIT_MEMLOCK: the machine has no more"),
     }
 }
 

@@ -14,7 +14,10 @@
 //! # }
 //! ```
 
-use crate::{Entry, File, FileId, Lock, MAP_ALIGN, Open, Platform, Trouble, TroubleKind, Woken};
+use crate::{
+    Entry, File, FileId, HUGE_PAGE, Lock, MAP_ALIGN, Memory, MemoryOptions, Open, PageSize, Platform, Pool, Processor,
+    Trouble, TroubleKind, Woken,
+};
 use chronicle_core::{REGION_ALIGN, Region, RegionMut};
 use std::{path::Path, time::Duration};
 
@@ -41,6 +44,12 @@ macro_rules! conformance {
             maps_may_begin_inside_a_file
             maps_outlive_their_file_and_its_name
             prefaulting_changes_nothing
+            memory_is_whole_zeroed_and_shared
+            memory_without_a_name_keeps_its_length
+            memory_by_name_is_opened_and_removed
+            wishes_are_reported_not_pretended
+            guarded_mappings_survive_a_cut
+            a_pool_has_a_share_for_each_processor
             waiting_ends
             clocks_and_identities_hold
             barriers_are_what_support_says
@@ -410,6 +419,153 @@ pub fn prefaulting_changes_nothing<P: Platform>(platform: &P, dir: &Path) {
             eprintln!("skipped: pinning memory: {trouble}: {}", std::error::Error::source(&trouble).unwrap())
         }
     }
+}
+
+/// Memory is as long as asked for, zero all over, and one with what its file maps to again.
+pub fn memory_is_whole_zeroed_and_shared<P: Platform>(platform: &P, _dir: &Path) {
+    let memory = platform.memory(100_000, &MemoryOptions::default()).unwrap();
+    let len = memory.map.len();
+    assert!(len >= 100_000 && len.is_multiple_of(4), "{len}");
+    assert_eq!(memory.map.base().align_offset(REGION_ALIGN), 0);
+    assert_eq!(memory.file.len().unwrap(), len as u64);
+    let mut bytes = vec![1; len];
+    memory.map.window().copy_out(0, &mut bytes);
+    assert!(bytes.iter().all(|&byte| byte == 0));
+    let again = platform.map(&memory.file, len).unwrap();
+    memory.map.window_mut().store(99_996, 0xfeed_beef);
+    assert_eq!(again.window().load(99_996), 0xfeed_beef);
+    drop(memory);
+    assert_eq!(again.window().load(99_996), 0xfeed_beef, "whoever maps it keeps it");
+    for absurd in [0, 3, usize::MAX & !3] {
+        platform.memory(absurd, &MemoryOptions::default()).expect_err("no length for memory");
+    }
+}
+
+/// Where memory is sealed nobody changes its length, and where it cannot be, nobody is told that it is.
+pub fn memory_without_a_name_keeps_its_length<P: Platform>(platform: &P, dir: &Path) {
+    let memory = platform.memory(8192, &MemoryOptions::default()).unwrap();
+    let len = memory.file.len().unwrap();
+    assert_eq!(memory.file.is_sealed().unwrap(), platform.support().sealed_memory);
+    if platform.support().sealed_memory {
+        memory.file.set_len(0).expect_err("shortened");
+        memory.file.set_len(len + 4096).expect_err("lengthened");
+        memory.file.allocate(len + 4096).expect_err("lengthened");
+        memory.file.write_at(b"beyond", len).expect_err("lengthened");
+        memory.file.write_at(b"inside", 0).unwrap();
+        assert_eq!(memory.map.window().load(0), u32::from_le_bytes(*b"insi"));
+    }
+    assert_eq!(memory.file.len().unwrap(), len);
+    scratch(platform, dir);
+    assert!(!holding(platform, &dir.join("file"), b"x").is_sealed().unwrap(), "a file like any other");
+}
+
+/// A name leads others to the memory until it is removed.
+pub fn memory_by_name_is_opened_and_removed<P: Platform>(platform: &P, _dir: &Path) {
+    let name = format!("chronicle-{:016x}", platform.random() as u64);
+    let options = MemoryOptions { name: Some(&name), ..MemoryOptions::default() };
+    let memory = match platform.memory(8192, &options) {
+        Err(trouble) if trouble.kind() == TroubleKind::Unsupported => {
+            return eprintln!("skipped: no shared memory by name here");
+        }
+        other => other.unwrap(),
+    };
+    platform.memory(8192, &options).map(drop).expect_err("the name is taken");
+    let (reading, writing) = (platform.open_memory(&name, Open::Read), platform.open_memory(&name, Open::Write));
+    let len = memory.map.len();
+    let (a, b) = (platform.map(&reading.unwrap(), len).unwrap(), platform.map_mut(&writing.unwrap(), len).unwrap());
+    b.window_mut().store(4096, 77);
+    assert_eq!((memory.map.window().load(4096), a.window().load(4096)), (77, 77));
+    platform.open_memory(&name, Open::Ensure).expect_err("memory is made by `memory` alone");
+    platform.remove_memory(&name).unwrap();
+    refused(TroubleKind::NotFound, platform.open_memory(&name, Open::Read));
+    refused(TroubleKind::NotFound, platform.remove_memory(&name));
+    assert_eq!(a.window().load(4096), 77);
+    for name in ["", "a/b", "..", ".hidden", "a b", "a-name-that-is-longer-than-darwin-takes"] {
+        platform.memory(4096, &MemoryOptions { name: Some(name), ..options }).map(drop).expect_err(name);
+        platform.open_memory(name, Open::Read).map(drop).expect_err(name);
+    }
+}
+
+/// Large pages and nodes are had, or the reason is told; the memory works either way.
+pub fn wishes_are_reported_not_pretended<P: Platform>(platform: &P, _dir: &Path) {
+    let works = |memory: &Memory<P>| {
+        memory.map.window_mut().store(memory.map.len() - 4, 1);
+        assert_eq!(memory.map.window().load(memory.map.len() - 4), 1);
+    };
+    for asked in [PageSize::Base, PageSize::Transparent, PageSize::Huge2M] {
+        let memory =
+            platform.memory(2 * HUGE_PAGE, &MemoryOptions { pages: asked, ..MemoryOptions::default() }).unwrap();
+        let pages = &memory.pages;
+        assert_eq!(pages.asked, asked);
+        assert_eq!(pages.why.is_none(), pages.got == asked, "{pages:?}");
+        assert!(pages.got != PageSize::Huge2M || memory.map.len().is_multiple_of(HUGE_PAGE));
+        works(&memory);
+    }
+    for asked in [None, Some(0), Some(1_000_000)] {
+        let memory = platform.memory(8192, &MemoryOptions { node: asked, ..MemoryOptions::default() }).unwrap();
+        let placement = &memory.placement;
+        assert_eq!(placement.asked, asked);
+        assert!(asked.is_none() || placement.got == asked || placement.why.is_some(), "{placement:?}");
+        assert!(asked != Some(1_000_000) || placement.got != asked, "a node that no machine has: {placement:?}");
+        works(&memory);
+    }
+}
+
+/// A peer's cut ends no process that guarded its mapping, and is told.
+pub fn guarded_mappings_survive_a_cut<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    const LEN: usize = 1 << 16;
+    let path = dir.join("file");
+    let file = holding(platform, &path, &[5; LEN]);
+    let (a, b) = (platform.map_mut(&file, LEN).unwrap(), platform.map(&file, LEN).unwrap());
+    if !platform.support().guard {
+        refused(TroubleKind::Unsupported, platform.guard(&b));
+        return refused(TroubleKind::Unsupported, platform.guard_mut(&a));
+    }
+    platform.guard_mut(&a).unwrap();
+    platform.guard(&b).unwrap();
+    assert!(!platform.is_damaged_mut(&a) && !platform.is_damaged(&b));
+    file.set_len(0).unwrap();
+    a.window_mut().store(LEN - 4, 1);
+    assert_eq!(b.window().load(0), 0);
+    assert!(platform.is_damaged_mut(&a) && platform.is_damaged(&b));
+    file.allocate(LEN as u64).unwrap();
+    assert!(platform.is_damaged_mut(&a) && platform.is_damaged(&b), "for good");
+    let fresh = platform.map(&file, LEN).unwrap();
+    platform.guard(&fresh).unwrap();
+    assert!(!platform.is_damaged(&fresh));
+}
+
+/// A pool gives each processor of the mask memory, on its node where that is known, and threads stay where they enter.
+pub fn a_pool_has_a_share_for_each_processor<P: Platform>(platform: &P, _dir: &Path) {
+    let processors = match platform.processors() {
+        Err(trouble) if trouble.kind() == TroubleKind::Unsupported => {
+            refused(TroubleKind::Unsupported, Pool::new(platform, 4096, &MemoryOptions::default()));
+            return refused(TroubleKind::Unsupported, platform.run_on(0));
+        }
+        other => other.unwrap(),
+    };
+    let id = |processor: &Processor| processor.id;
+    assert!(!processors.is_empty() && processors.is_sorted_by_key(id), "{processors:?}");
+    let pool = Pool::new(platform, 8192, &MemoryOptions::default()).unwrap();
+    assert_eq!(pool.shares().iter().map(|share| share.processor).collect::<Vec<_>>(), processors);
+    std::thread::scope(|scope| {
+        for share in pool.shares() {
+            scope.spawn(move || {
+                share.enter(platform).unwrap();
+                assert_eq!(platform.processors().unwrap(), [share.processor]);
+                share.memory.map.window_mut().store(0, share.processor.id + 1);
+            });
+        }
+    });
+    for share in pool.into_shares() {
+        assert_eq!(share.memory.map.window().load(0), share.processor.id + 1, "each has memory of its own");
+        assert_eq!(share.memory.placement.asked, share.processor.node);
+    }
+    assert_eq!(platform.processors().unwrap(), processors, "only the threads that entered were pinned");
+    platform.run_on(1_000_000).expect_err("no machine has it");
+    let named = MemoryOptions { name: Some("pool"), ..MemoryOptions::default() };
+    Pool::new(platform, 4096, &named).map(drop).expect_err("one name for many");
 }
 
 /// A wait ends when the word is another, and when the time is over.

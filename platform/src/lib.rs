@@ -12,6 +12,8 @@
 //! method says otherwise, whatever the umask.
 
 pub mod conformance;
+mod memory;
+mod pool;
 pub mod sim;
 mod trouble;
 
@@ -22,6 +24,10 @@ use std::{
     time::Duration,
 };
 
+pub use memory::{
+    Accept, HUGE_PAGE, Memory, MemoryOptions, PageSize, Pages, Placement, Processor, is_memory_name, memory_len,
+};
+pub use pool::{Pool, Share};
 pub use trouble::{Trouble, TroubleKind};
 
 /// `Result` whose error is [`Trouble`]: the operation, the path and the system's reason.
@@ -83,6 +89,10 @@ pub struct Support {
     pub prefault_write: bool,
     /// [`Platform::wait`] works on a read-only mapping shared between processes.
     pub shared_wait: bool,
+    /// Memory without a name is sealed: whoever it is handed to can rely on its length ([`File::is_sealed`]).
+    pub sealed_memory: bool,
+    /// [`Platform::guard`] keeps this process alive where a peer cuts the file under a mapping.
+    pub guard: bool,
     /// [`File::sync`] reaches the medium (false for the simulator with a lying disk, never for a real platform).
     pub durable_sync: bool,
 }
@@ -134,6 +144,9 @@ pub trait File: Debug + Send + Sync {
 
     /// Releases the lock.
     fn unlock(&self) -> Result<()>;
+
+    /// Whether nobody, with whatever rights, can change the length any more.
+    fn is_sealed(&self) -> Result<bool>;
 
     /// Time of last modification, ns since 1970: a hint for people and time-outs, never for correctness.
     fn modified_ns(&self) -> Result<u64>;
@@ -211,8 +224,30 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn prefault(&self, map: &Self::Map) -> Result<()>;
     /// Makes every page present and writable, so that the first store does not fault.
     fn prefault_mut(&self, map: &Self::MapMut) -> Result<()>;
-    /// Pins the pages in memory.
+    /// Pins the pages in memory. Where a limit forbids it, the error says which one and how much it allows.
     fn lock_memory(&self, map: &Self::MapMut) -> Result<()>;
+    /// Makes memory of at least `len` bytes, a multiple of 4 above 0, that no named file lies behind: zeroed, every page
+    /// present, sealed where it has no name. Wishes that are not granted are no errors; see [`Memory`].
+    fn memory(&self, len: usize, options: &MemoryOptions<'_>) -> Result<Memory<Self>>;
+    /// Opens memory by the name that it was made with, to map it: [`Open::Read`] or [`Open::Write`], anything else is
+    /// refused.
+    fn open_memory(&self, name: &str, how: Open) -> Result<Self::File>;
+    /// Removes a memory's name; those who have it keep it.
+    fn remove_memory(&self, name: &str) -> Result<()>;
+    /// Asks for huge pages behind a mapping, best before its first touch, and says what it has.
+    fn ask_huge(&self, map: &Self::MapMut) -> Pages;
+    /// Asks for pages that are still absent to come from `node`, with none to only look, and says where those lie that
+    /// are present.
+    fn place(&self, map: &Self::MapMut, node: Option<u32>) -> Placement;
+    /// Guards a mapping, once and until it is dropped: where a peer cuts the file and its pages are gone, loads find zeros
+    /// and stores go nowhere, instead of ending the process, and the mapping is damaged for good.
+    fn guard(&self, map: &Self::Map) -> Result<()>;
+    /// As [`Platform::guard`].
+    fn guard_mut(&self, map: &Self::MapMut) -> Result<()>;
+    /// Whether a guarded mapping lost pages before now: nothing that was read from it since is what the peer wrote.
+    fn is_damaged(&self, map: &Self::Map) -> bool;
+    /// As [`Platform::is_damaged`].
+    fn is_damaged_mut(&self, map: &Self::MapMut) -> bool;
     /// The same mapping, for reading: a writer's own look at its region.
     fn reader(map: &Self::MapMut) -> impl Region + '_ {
         map
@@ -230,6 +265,13 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn register_barrier(&self) -> Result<()>;
     /// A full memory barrier on every running thread of every registered process.
     fn barrier(&self) -> Result<()>;
+
+    // Processors.
+
+    /// The processors that the calling thread may run on, ascending.
+    fn processors(&self) -> Result<Vec<Processor>>;
+    /// Keeps the calling thread on one processor from now on.
+    fn run_on(&self, processor: u32) -> Result<()>;
 
     // Clocks and names of processes.
 

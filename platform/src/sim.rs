@@ -45,14 +45,21 @@ mod names;
 mod pages;
 mod random;
 
-use crate::{Entry, File, FileId, Lock, MAP_ALIGN, Medium, Open, Platform, Process, Result, Support, Trouble, Woken};
+use crate::{
+    Entry, File, FileId, Lock, MAP_ALIGN, Medium, Memory, MemoryOptions, Open, PageSize, Pages, Placement, Platform,
+    Process, Processor, Result, Support, Trouble, Woken, is_memory_name, memory_len,
+};
 use chronicle_core::{HeapRegion, Region, RegionMut};
-use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, Machine, errno};
+use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, Machine, errno};
+use names::Inode;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     ptr::NonNull,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -90,6 +97,10 @@ impl Default for Faults {
         }
     }
 }
+
+/// Processors of a simulated machine, and the nodes that they are spread over.
+const PROCESSORS: u32 = 4;
+const NODES: u32 = 2;
 
 /// One process on a simulated machine. Clones are the same process.
 #[derive(Clone)]
@@ -267,8 +278,8 @@ impl Sim {
         act(machine).map_err(trouble)
     }
 
-    fn memory(&self, file: &SimFile, start: u64, len: usize, writable: bool) -> Result<SimMemory> {
-        let region = self.operate("map", &file.path, |machine| {
+    fn mapping(&self, file: &SimFile, start: u64, len: usize, writable: bool) -> Result<SimMemory> {
+        let (region, inode) = self.operate("map", &file.path, |machine| {
             if writable {
                 machine.writable(file.id)?;
             }
@@ -284,12 +295,42 @@ impl Sim {
             if writable && content.has_holes(end as u64) {
                 return Err(io::Error::other("a store into a hole would need room that the disk may not have"));
             }
-            content.live.region(end).ok_or_else(|| {
+            let region = content.live.region(end).ok_or_else(|| {
                 io::Error::other("the file is mapped and outgrew its simulated memory, which cannot move")
-            })
+            })?;
+            Ok((region, machine.descriptions[&file.id].inode))
         })?;
+        let (guarded, damaged) = (AtomicBool::new(false), AtomicBool::new(false));
         // Inside the region, which holds the file's first `end` bytes.
-        Ok(SimMemory { region, start: start as usize, len, path: file.path.clone() })
+        Ok(SimMemory { region, start: start as usize, len, path: file.path.clone(), inode, guarded, damaged })
+    }
+
+    /// A cut file is noticed when somebody asks; a kernel notices it at the first touch.
+    fn lost_pages(&self, map: &SimMemory) -> bool {
+        if map.guarded.load(Ordering::Relaxed) {
+            let stored = self.machine().files.get(&map.inode).map_or(0, |content| content.live.len());
+            if stored < (map.start + map.len) as u64 {
+                map.damaged.store(true, Ordering::Relaxed);
+            }
+        }
+        map.damaged.load(Ordering::Relaxed)
+    }
+
+    fn start_guard(&self, map: &SimMemory) -> Result<()> {
+        self.operate("guard", &map.path, |_| {
+            map.guarded.store(true, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Where shared memory has its names.
+    fn memory_path(&self, operation: &'static str, name: &str) -> Result<PathBuf> {
+        let trouble = |kind: io::ErrorKind, why| Trouble::new(operation, name, io::Error::new(kind, why));
+        if !is_memory_name(name) {
+            return Err(trouble(io::ErrorKind::InvalidInput, "no name for shared memory"));
+        }
+        let dir = self.memory_dir();
+        dir.map(|dir| dir.join(name)).ok_or_else(|| trouble(io::ErrorKind::Unsupported, "no memory is mounted"))
     }
 
     fn sleep_on(&self, map: &SimMemory, offset: usize, seen: u32, timeout: Duration) -> Result<Woken> {
@@ -326,6 +367,19 @@ impl Drop for SimFile {
 }
 
 impl SimFile {
+    /// The same file as a descriptor of `process`, as if it had been sent there; its rights come along.
+    ///
+    /// # Errors
+    ///
+    /// As any operation of a process that is dead or a machine that is off.
+    pub fn hand_to(&self, process: &Sim) -> Result<SimFile> {
+        let id = self.operate("hand over", |machine| {
+            let (inode, writable) = (machine.descriptions[&self.id].inode, machine.descriptions[&self.id].writable);
+            Ok(machine.open(inode, process.pid, writable))
+        })?;
+        Ok(SimFile { sim: process.clone(), id, path: self.path.clone() })
+    }
+
     fn operate<T>(&self, operation: &'static str, act: impl FnOnce(&mut Machine) -> io::Result<T>) -> Result<T> {
         self.sim.operate(operation, &self.path, act)
     }
@@ -363,7 +417,11 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> Result<()> {
         self.operate("set length", |machine| {
-            machine.writable(self.id)?.set_len(len);
+            let content = machine.writable(self.id)?;
+            if content.sealed && len != content.live.len() {
+                return errno(EPERM);
+            }
+            content.set_len(len);
             Ok(())
         })
     }
@@ -410,6 +468,10 @@ impl File for SimFile {
         })
     }
 
+    fn is_sealed(&self) -> Result<bool> {
+        self.operate("look at seals", |machine| Ok(machine.content(self.id).sealed))
+    }
+
     fn modified_ns(&self) -> Result<u64> {
         self.operate("stat", |machine| Ok(machine.content(self.id).modified_ns))
     }
@@ -421,6 +483,9 @@ struct SimMemory {
     start: usize,
     len: usize,
     path: Arc<Path>,
+    inode: Inode,
+    guarded: AtomicBool,
+    damaged: AtomicBool,
 }
 
 impl fmt::Debug for SimMemory {
@@ -481,7 +546,14 @@ impl Platform for Sim {
     fn support(&self) -> Support {
         // No barrier: the threads of a test are real ones, and a fence is what works between them.
         let durable_sync = !self.machine().faults.lying_sync;
-        Support { barrier: false, prefault_write: true, shared_wait: true, durable_sync }
+        Support {
+            barrier: false,
+            prefault_write: true,
+            shared_wait: true,
+            sealed_memory: true,
+            guard: true,
+            durable_sync,
+        }
     }
 
     fn open(&self, path: &Path, how: Open) -> Result<SimFile> {
@@ -572,15 +644,15 @@ impl Platform for Sim {
     }
 
     fn map(&self, file: &SimFile, len: usize) -> Result<SimMap> {
-        self.memory(file, 0, len, false).map(SimMap)
+        self.mapping(file, 0, len, false).map(SimMap)
     }
 
     fn map_mut(&self, file: &SimFile, len: usize) -> Result<SimMapMut> {
-        self.memory(file, 0, len, true).map(SimMapMut)
+        self.mapping(file, 0, len, true).map(SimMapMut)
     }
 
     fn map_mut_at(&self, file: &SimFile, offset: u64, len: usize) -> Result<SimMapMut> {
-        self.memory(file, offset, len, true).map(SimMapMut)
+        self.mapping(file, offset, len, true).map(SimMapMut)
     }
 
     fn prefault(&self, map: &SimMap) -> Result<()> {
@@ -593,6 +665,89 @@ impl Platform for Sim {
 
     fn lock_memory(&self, map: &SimMapMut) -> Result<()> {
         self.operate("lock memory", &map.0.path, |_| Ok(()))
+    }
+
+    fn memory(&self, len: usize, options: &MemoryOptions<'_>) -> Result<Memory<Sim>> {
+        let Some(whole) = memory_len(len, 4096) else {
+            let path = options.name.unwrap_or("memory");
+            return Err(Trouble::new("make memory", path, io::Error::from_raw_os_error(EINVAL)));
+        };
+        let file = match options.name {
+            Some(name) => self.open(&self.memory_path("make memory", name)?, Open::Create)?,
+            None => {
+                let path = Path::new("memory");
+                let id = self.operate("make memory", path, |machine| {
+                    let inode = machine.create_nameless();
+                    Ok(machine.open(inode, self.pid, true))
+                })?;
+                SimFile { sim: self.clone(), id, path: path.into() }
+            }
+        };
+        let map = match file.allocate(whole as u64).and_then(|()| self.map_mut(&file, whole)) {
+            Ok(map) => map,
+            Err(trouble) => {
+                if options.name.is_some() {
+                    // The failure that led here is the news.
+                    _ = self.remove(&file.path);
+                }
+                return Err(trouble);
+            }
+        };
+        if options.name.is_none() {
+            file.operate("seal", |machine| {
+                machine.content(file.id).sealed = true;
+                Ok(())
+            })?;
+        }
+        let pages = match options.pages {
+            PageSize::Base => Pages { asked: PageSize::Base, got: PageSize::Base, huge_bytes: Some(0), why: None },
+            asked => Pages { asked, ..self.ask_huge(&map) },
+        };
+        let placement = self.place(&map, options.node);
+        Ok(Memory { file, map, pages, placement })
+    }
+
+    fn open_memory(&self, name: &str, how: Open) -> Result<SimFile> {
+        let path = self.memory_path("open memory", name)?;
+        match how {
+            Open::Read | Open::Write => self.open(&path, how),
+            _ => Err(Trouble::new("open memory", path, io::Error::from_raw_os_error(EINVAL))),
+        }
+    }
+
+    fn remove_memory(&self, name: &str) -> Result<()> {
+        self.remove(&self.memory_path("remove memory", name)?)
+    }
+
+    fn ask_huge(&self, _map: &SimMapMut) -> Pages {
+        let why = Some("a simulated machine has pages of one size".to_owned());
+        Pages { asked: PageSize::Transparent, got: PageSize::Base, huge_bytes: Some(0), why }
+    }
+
+    fn place(&self, _map: &SimMapMut, node: Option<u32>) -> Placement {
+        match node {
+            Some(node) if node >= NODES => {
+                let why = Some(format!("node {node} does not exist, the machine has {NODES}"));
+                Placement { asked: Some(node), got: Some(0), why }
+            }
+            asked => Placement { asked, got: Some(asked.unwrap_or(0)), why: None },
+        }
+    }
+
+    fn guard(&self, map: &SimMap) -> Result<()> {
+        self.start_guard(&map.0)
+    }
+
+    fn guard_mut(&self, map: &SimMapMut) -> Result<()> {
+        self.start_guard(&map.0)
+    }
+
+    fn is_damaged(&self, map: &SimMap) -> bool {
+        self.lost_pages(&map.0)
+    }
+
+    fn is_damaged_mut(&self, map: &SimMapMut) -> bool {
+        self.lost_pages(&map.0)
     }
 
     /// Looks once: another word returns at once, the expected one lets the whole time pass.
@@ -617,6 +772,24 @@ impl Platform for Sim {
 
     fn barrier(&self) -> Result<()> {
         self.operate("barrier", Path::new(""), |_| Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn processors(&self) -> Result<Vec<Processor>> {
+        self.operate("list processors", Path::new(""), |machine| {
+            let all = (0..PROCESSORS).map(|id| Processor { id, node: Some(id * NODES / PROCESSORS) });
+            let only = machine.pinned.get(&std::thread::current().id());
+            Ok(all.filter(|processor| only.is_none_or(|only| *only == processor.id)).collect())
+        })
+    }
+
+    fn run_on(&self, processor: u32) -> Result<()> {
+        self.operate("run on a processor", Path::new(""), |machine| {
+            if processor >= PROCESSORS {
+                return errno(EINVAL);
+            }
+            machine.pinned.insert(std::thread::current().id(), processor);
+            Ok(())
+        })
     }
 
     fn now_ns(&self) -> u64 {

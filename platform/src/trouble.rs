@@ -12,6 +12,8 @@ struct Inner {
     operation: &'static str,
     path: PathBuf,
     source: io::Error,
+    /// What an operator should know besides, such as the limit that was hit.
+    note: Option<String>,
 }
 
 /// What a program can do about it.
@@ -37,7 +39,14 @@ pub enum TroubleKind {
 impl Trouble {
     /// The operation `operation` on `path` failed with `source`.
     pub fn new(operation: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
-        Trouble(Box::new(Inner { operation, path: path.into(), source: source.into() }))
+        Trouble(Box::new(Inner { operation, path: path.into(), source: source.into(), note: None }))
+    }
+
+    /// The same, with a clause about what stood in the way or what to change.
+    #[must_use]
+    pub fn noting(mut self, note: impl Into<String>) -> Self {
+        self.0.note = Some(note.into());
+        self
     }
 
     /// What a program can do about it.
@@ -79,13 +88,15 @@ impl fmt::Debug for Trouble {
             .field("operation", &self.0.operation)
             .field("path", &self.0.path)
             .field("source", &self.0.source)
+            .field("note", &self.0.note)
             .finish()
     }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} failed", self.0.path.display(), self.0.operation)
+        write!(f, "{}: {} failed", self.0.path.display(), self.0.operation)?;
+        self.0.note.iter().try_for_each(|note| write!(f, ": {note}"))
     }
 }
 

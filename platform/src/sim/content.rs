@@ -52,6 +52,8 @@ pub(super) struct Content {
     /// Failed syncs so far; each description knows how many of them it has been told.
     pub(super) errors: u64,
     pub(super) modified_ns: u64,
+    /// Whether its length is fixed for ever.
+    pub(super) sealed: bool,
 }
 
 impl Content {
@@ -159,6 +161,7 @@ impl Content {
             allocated: self.allocated.range(..count(len)).copied().collect(),
             errors: 0,
             modified_ns: self.modified_ns,
+            sealed: self.sealed,
         }
     }
 }

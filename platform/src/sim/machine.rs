@@ -9,13 +9,15 @@ use super::{
 };
 use crate::Lock;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::{Component, Path, PathBuf},
+    thread::ThreadId,
     time::Duration,
 };
 
 // The numbers that Linux and Darwin agree on.
+pub(super) const EPERM: i32 = 1;
 pub(super) const ENOENT: i32 = 2;
 pub(super) const EIO: i32 = 5;
 pub(super) const EBADF: i32 = 9;
@@ -67,6 +69,8 @@ pub(super) struct Machine {
     next_inode: Inode,
     next_description: u64,
     next_pid: u32,
+    /// Threads that keep to one processor.
+    pub(super) pinned: HashMap<ThreadId, u32>,
 }
 
 impl Machine {
@@ -94,6 +98,7 @@ impl Machine {
             next_inode: ROOT + 1,
             next_description: 1,
             next_pid: 100,
+            pinned: HashMap::new(),
         }
     }
 
@@ -370,6 +375,15 @@ impl Machine {
         }
     }
 
+    /// A new file without a name, in memory.
+    pub(super) fn create_nameless(&mut self) -> Inode {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.files.insert(inode, Content::new(self.wall_ns));
+        self.memory.insert(inode);
+        inode
+    }
+
     // Descriptions.
 
     pub(super) fn open(&mut self, inode: Inode, pid: u32, writable: bool) -> u64 {
@@ -411,7 +425,10 @@ impl Machine {
 
     /// Room for `start..end` of an open file, and where it ended if there was not enough.
     pub(super) fn allocate(&mut self, id: u64, start: u64, end: u64) -> io::Result<Result<(), u64>> {
-        self.writable(id)?;
+        let content = self.writable(id)?;
+        if content.sealed && end > content.live.len() {
+            return errno(EPERM);
+        }
         let free = self.free_bytes(self.descriptions[&id].inode);
         Ok(self.content(id).allocate(start, end, free))
     }
