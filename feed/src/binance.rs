@@ -572,6 +572,9 @@ fn closer_levels(json: &str, field: &'static str, texts: &mut Vec<(DecimalText, 
 
 /// Reads one line.
 fn read<'a>(line: &'a str, scratch: &'a mut Scratch, needs_prev: bool) -> Result<Message<'a>, Flaw> {
+    if line.trim_ascii().is_empty() {
+        return Err(Flaw::Empty);
+    }
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let (time, rest) = line.split_at(digits);
     let json = rest.strip_prefix(' ').filter(|_| digits > 0).ok_or(Flaw::NoTime)?;

@@ -20,6 +20,8 @@ pub enum Flaw {
         /// What a line may have.
         most: usize,
     },
+    /// Nothing but blanks, if that. No recorder writes such a line, so something that was one may be lost there.
+    Empty,
     /// The line does not begin with its receive time in nanoseconds and one blank.
     NoTime,
     /// What follows the receive time is not JSON.
@@ -73,6 +75,7 @@ impl fmt::Display for Flaw {
         match self {
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::TooLong { most } => write!(f, "longer than {most} bytes"),
+            Self::Empty => f.write_str("empty line"),
             Self::NoTime => f.write_str("no receive time in nanoseconds and blank at its start"),
             Self::NotJson { at, expected } => write!(f, "not JSON at byte {at}: expected {expected}"),
             Self::Lacks { field } => write!(f, "lacks the field `{field}`"),

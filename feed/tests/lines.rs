@@ -78,7 +78,9 @@ fn ok(text: &str) -> Result<String, String> {
 #[test]
 fn lines_without_time_or_json_are_malformed() {
     let no_time = "no receive time in nanoseconds and blank at its start";
-    assert_eq!(spot("\n"), err(no_time));
+    for empty in ["\n", "\r\n", "   \n", "\t"] {
+        assert_eq!(spot(empty), err("empty line"), "{empty:?}");
+    }
     assert_eq!(spot("{}"), err(no_time));
     assert_eq!(spot(" 5 {}"), err(no_time));
     assert_eq!(spot("5"), err(no_time));
