@@ -1,15 +1,20 @@
 //! `chronicle export`: tables made from the archive.
 
 use crate::{
-    book::{Out, not_there, parse_symbol},
+    book::{not_there, parse_symbol},
     cat::parse_dates,
-    run::{Failure, Outcome, RootArgs, with_stdout},
+    run::{Count, Failure, Outcome, RootArgs, chain, with_stdout},
 };
 use chronicle::{
     System,
-    etl::query::{Rows, export_book_snapshot},
+    etl::{
+        Error,
+        query::{Row, Rows, book_rows, export_book_snapshot},
+    },
     storage::root::{Date, Name},
 };
+use serde_json::{Value, json};
+use std::io::{self, Write};
 
 /// Write tables from the archive
 #[derive(clap::Args)]
@@ -18,7 +23,14 @@ Examples:
   chronicle export --root market --venue binance-spot --symbol btcusdt --date 2024-08-08..2024-08-09 \\
                    --as book-snapshot --depth 25 --every 60s --csv
 
-A row shows the book before the first event at or after its time, and belongs to the day of that time.")]
+A row shows the book before the first event at or after its time, and belongs to the day of that time.
+
+With --json each row is an object on a line of its own, under the CSV's names: {minute_ms, last_E, last_u, bid_levels,
+ask_levels, asks: [{price, amount}, …], bids: [{price, amount}, …]}, prices and amounts as text with the venue's own
+digits.
+
+Rows are printed as they are made. If damage is met, those before it are right and not all: exit code 1, file and offset
+and the number of rows on standard error, and with --json a last line {error, rows}.")]
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
@@ -40,9 +52,12 @@ pub(crate) struct Args {
     /// From one row to the next: 60s, 500ms, 5m, 1h
     #[arg(long, default_value = "60s", value_parser = parse_span)]
     every: u64,
-    /// As CSV, the only form so far
-    #[arg(long)]
+    /// As CSV; so it is without --json, too
+    #[arg(long, conflicts_with = "json")]
     csv: bool,
+    /// As JSON, an object a line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -73,10 +88,67 @@ pub(crate) fn run(args: Args) -> Outcome {
     }
     let root = args.root.existing()?;
     let Table::BookSnapshot = args.table;
-    let _the_only_form = args.csv;
     let rows = Rows { dates: args.date.0..=args.date.1, every_ns: args.every, depth: args.depth };
-    with_stdout(|out| {
-        export_book_snapshot(&System, &root, &args.venue, &args.symbol, &rows, &mut Out(out))
-            .map_err(|error| not_there(error, &root))
+    let mut count = 0;
+    let outcome = with_stdout(|out| {
+        let outcome = if args.json {
+            book_rows(&System, &root, &args.venue, &args.symbol, &rows, |row| {
+                serde_json::to_writer(&mut *out, &object(&row, args.depth)).map_err(io::Error::from)?;
+                out.write_all(b"\n")?;
+                count += 1;
+                Ok(())
+            })
+        } else {
+            let mut lines = Lines { out: &mut *out, count: 0 };
+            let outcome = export_book_snapshot(&System, &root, &args.venue, &args.symbol, &rows, &mut lines);
+            // The heading is no row.
+            count = lines.count.saturating_sub(1);
+            outcome
+        };
+        match outcome {
+            Err(Error::NotFound { .. } | Error::Output(_)) | Ok(()) => {}
+            Err(ref error) if args.json => writeln!(out, "{}", json!({ "error": chain(error), "rows": count }))?,
+            Err(_) => {}
+        }
+        outcome.map_err(|error| not_there(error, &root))
+    });
+    match outcome {
+        Err(Failure::Problem(why)) if count > 0 => {
+            Err(Failure::Problem(format!("{why}; the {} rows printed are not all", Count(count))))
+        }
+        other => other,
+    }
+}
+
+/// A row under the names that the CSV's columns have.
+fn object(row: &Row<'_>, depth: usize) -> Value {
+    let book = row.book;
+    let level = |(price, qty)| json!({ "price": book.price(price).to_string(), "amount": book.qty(qty).to_string() });
+    json!({
+        "minute_ms": row.time_ns / 1_000_000,
+        "last_E": row.last_event_ns / 1_000_000,
+        "last_u": row.last_id,
+        "bid_levels": book.bid_count(),
+        "ask_levels": book.ask_count(),
+        "asks": book.asks().take(depth).map(level).collect::<Value>(),
+        "bids": book.bids().take(depth).map(level).collect::<Value>(),
     })
+}
+
+/// Counts the lines that go through it.
+struct Lines<'a> {
+    out: &'a mut dyn Write,
+    count: u64,
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.count += bytes[..written].iter().filter(|byte| **byte == b'\n').count() as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
