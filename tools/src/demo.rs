@@ -19,7 +19,7 @@ mod worker;
 
 use crate::{
     ingest::Input,
-    run::{Failure, Outcome, Size, TierArgs, print_json},
+    run::{Failure, Outcome, Size, TierArgs, must_be_directory, print_json},
 };
 use chronicle::{
     System,
@@ -258,6 +258,7 @@ fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<(Place, u64), 
     let root = match &args.keep {
         None => scratch.join("root"),
         Some(dir) => {
+            must_be_directory(dir)?;
             if dir.is_dir() && std::fs::read_dir(dir)?.next().is_some() {
                 return Err(Failure::Usage(format!(
                     "{}: is not empty; --keep wants a directory of its own",

@@ -7,7 +7,10 @@ use crate::{
 use chronicle::{
     System,
     feed::{Cut, Report, Venue, check},
-    storage::queue::{Profile, PublisherOptions},
+    storage::{
+        queue::{Profile, PublisherOptions},
+        root::Root,
+    },
 };
 use std::{io::Write, path::PathBuf};
 
@@ -19,7 +22,9 @@ Examples:
   zcat day.gz | chronicle import --venue binance-usdm --root market -
 
 A line is `<receive time, ns> <json>`; gzip is told by content. What the parser does not know is kept verbatim.
-Damage in a file does not stop the rest of it: every whole good record is imported, the rest is reported, exit code 1.")]
+Damage in a file does not stop the rest of it: every whole good record is imported, the rest is reported, exit code 1.
+An empty line is damage too. If the root takes no more (a full disk, say), what was imported until then stays and is
+reported; with --json, `error` has {why, file, records}: the file it stopped in, and how many of its records are in.")]
 pub(crate) struct Args {
     /// Whose messages they are: binance-spot, binance-usdm or binance-coinm
     #[arg(long)]
@@ -29,7 +34,7 @@ pub(crate) struct Args {
     /// Import nothing if anything is wrong with any file
     #[arg(long)]
     strict: bool,
-    /// One JSON object: {files: [{name, sha256, lines, by_kind, opaque, malformed, truncated_at, …}]}
+    /// One JSON object: {files: [{name, sha256, lines, by_kind, opaque, malformed, truncated_at, …}], imported, error}
     #[arg(long)]
     json: bool,
     /// Recordings; `-` is standard input
@@ -39,8 +44,21 @@ pub(crate) struct Args {
 
 #[derive(serde::Serialize)]
 struct Imported<'a> {
+    /// Those that were read to their end.
     files: &'a [Report],
+    /// Records of them are in the root.
     imported: bool,
+    error: Option<Stopped>,
+}
+
+/// Where an import ended before its files did.
+#[derive(serde::Serialize)]
+struct Stopped {
+    why: String,
+    /// `None`: before the first file, or behind the last.
+    file: Option<String>,
+    /// Records of that file that are in the root.
+    records: u64,
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -52,29 +70,57 @@ pub(crate) fn run(args: Args) -> Outcome {
             reports.push(check(args.venue, name, input.reader()?)?);
         }
         if !reports.iter().all(Report::is_clean) {
-            tell(&args, &reports, false)?;
+            tell(&args, &reports, false, None)?;
             return Err(Failure::Problem("nothing imported: --strict, and not every file is clean".to_owned()));
         }
     }
-    let system = System;
-    let root = args.root.named();
-    let mut text_len = 0;
-    for input in &mut inputs {
-        text_len += input.text_len(TEXT_LEN_MAX)?;
-    }
-    let mut stream = RawStream::open(&system, &root, args.venue, batch(text_len))?;
+    let root = args.root.named()?;
     let mut reports = Vec::new();
-    for input in &mut inputs {
+    match bring_in(&args, &root, &mut inputs, &mut reports) {
+        Ok(()) => tell(&args, &reports, true, None)?,
+        Err((Failure::Problem(why), at)) => {
+            let (file, records) = at.map_or((None, 0), |(file, records)| (Some(file), records));
+            let imported = records > 0 || reports.iter().any(|report| report.records() > 0);
+            let message = match &file {
+                Some(file) => format!("{file}: stopped after {} records: {why}", Count(records)),
+                None => why.clone(),
+            };
+            tell(&args, &reports, imported, Some(Stopped { why, file, records }))?;
+            return Err(Failure::Problem(message));
+        }
+        Err((usage, _)) => return Err(usage),
+    }
+    if reports.iter().all(Report::is_clean) { Ok(()) } else { Err(Failure::told()) }
+}
+
+/// Imports file by file, and says in which it stopped after how many records if it could not go on.
+fn bring_in(
+    args: &Args,
+    root: &Root,
+    inputs: &mut [Input],
+    reports: &mut Vec<Report>,
+) -> Result<(), (Failure, Option<(String, u64)>)> {
+    let between = |failure| (failure, None);
+    let mut text_len = 0;
+    for input in inputs.iter_mut() {
+        text_len += input.text_len(TEXT_LEN_MAX).map_err(between)?;
+    }
+    let mut stream = RawStream::open(&System, root, args.venue, batch(text_len)).map_err(between)?;
+    for input in inputs {
         let bar = bytes_bar(input.len, &input.name);
         if args.json {
             bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
-        reports.push(play(&mut stream, args.venue, input, &bar, |_, _| ())?);
+        let before = stream.appended();
+        let report = play(&mut stream, args.venue, input, &bar).map_err(|failure| {
+            // The frame that names the file is none of its records.
+            let records = (stream.appended() - before).saturating_sub(1);
+            (failure, Some((input.name.clone(), records)))
+        })?;
+        reports.push(report);
         bar.finish_and_clear();
     }
-    stream.finish()?;
-    tell(&args, &reports, true)?;
-    if reports.iter().all(Report::is_clean) { Ok(()) } else { Err(Failure::told()) }
+    stream.finish().map_err(between)
 }
 
 /// Text above which segments have their full length.
@@ -91,14 +137,14 @@ fn batch(text_len: u64) -> PublisherOptions {
     PublisherOptions { segment_len, segments_ahead: 1, prepare_late: true, ..raw }
 }
 
-fn tell(args: &Args, reports: &[Report], imported: bool) -> Outcome {
+fn tell(args: &Args, reports: &[Report], imported: bool, error: Option<Stopped>) -> Outcome {
     if args.json {
-        return print_json(&Imported { files: reports, imported });
+        return print_json(&Imported { files: reports, imported, error });
     }
     with_stdout(|out| {
         table(out, args.venue, reports)?;
-        if imported && reports.iter().any(|report| report.first_ingest_ns.is_some()) {
-            writeln!(out, "next: chronicle refine --root {}", args.root.root.display())?;
+        if error.is_none() && imported && reports.iter().any(|report| report.first_ingest_ns.is_some()) {
+            writeln!(out, "next: chronicle refine {}", args.root)?;
         }
         Ok(())
     })

@@ -203,13 +203,12 @@ impl<'a> RawStream<'a> {
     }
 }
 
-/// Reads a recording into a raw stream; `each` is called after every record with its seq.
+/// Reads a recording into a raw stream.
 pub(crate) fn play(
     stream: &mut RawStream<'_>,
     venue: Venue,
     input: &mut Input,
     bar: &ProgressBar,
-    mut each: impl FnMut(u64, &Parsed<'_>),
 ) -> Result<Report, Failure> {
     let name = input.name.clone();
     // The source is told with the first record's time: the raw stream has no clock of its own.
@@ -219,8 +218,7 @@ pub(crate) fn play(
     }
     let mut recording = Recording::open(venue, name, bar.wrap_read(input.reader()?));
     while let Some(parsed) = recording.advance()? {
-        let seq = stream.record(parsed)?;
-        each(seq, &parsed);
+        stream.record(parsed)?;
     }
     Ok(recording.into_report())
 }

@@ -56,8 +56,8 @@ pub(crate) fn run(args: Args) -> Outcome {
     with_stdout(|out| {
         table(out, &report)?;
         if let Some(p) = report.partitions.iter().find(|p| p.stream == Stream::Book && p.counts.applied > 0) {
-            let root = args.root.root.display();
-            writeln!(out, "next: chronicle book --root {root} --venue {} --symbol {} --at latest", p.venue, p.symbol)?;
+            let (root, venue, symbol) = (&args.root, &p.venue, &p.symbol);
+            writeln!(out, "next: chronicle book {root} --venue {venue} --symbol {symbol} --at latest")?;
         }
         Ok(())
     })

@@ -109,10 +109,10 @@ impl TierArgs {
 impl RootArgs {
     /// The root, which must exist.
     pub(crate) fn existing(&self) -> Result<Root, Failure> {
+        let root = self.named()?;
         if !self.root.is_dir() {
             return Err(Failure::Usage(format!("{}: no such root; `chronicle import` makes one", self.root.display())));
         }
-        let root = self.named();
         // One that may not be looked at is there.
         let absent = |dir: &PathBuf| dir.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if [&root.hot, &root.warm, &root.cold, &root.state].into_iter().all(absent) {
@@ -125,8 +125,50 @@ impl RootArgs {
     }
 
     /// The root, whether it exists or not.
-    pub(crate) fn named(&self) -> Root {
-        self.tiers.apply(Root::new(&self.root))
+    pub(crate) fn named(&self) -> Result<Root, Failure> {
+        let root = self.tiers.apply(Root::new(&self.root));
+        for dir in [&self.root, &root.hot, &root.warm, &root.cold, &root.state] {
+            must_be_directory(dir)?;
+        }
+        Ok(root)
+    }
+}
+
+/// Refuses what is there and is no directory.
+pub(crate) fn must_be_directory(path: &Path) -> Outcome {
+    match path.metadata() {
+        Ok(there) if !there.is_dir() => Err(Failure::Usage(format!("{}: is a file, not a directory", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(Failure::Usage(format!("{}: goes through a file", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The arguments that name this root again, for a command line that is shown.
+impl fmt::Display for RootArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TierArgs { hot, warm, cold } = &self.tiers;
+        write!(f, "--root {}", Word(&self.root))?;
+        for (flag, dir) in [("--hot", hot), ("--warm", warm), ("--cold", cold)] {
+            if let Some(dir) = dir {
+                write!(f, " {flag} {}", Word(dir))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path as one word of a shell's command line.
+struct Word<'a>(&'a Path);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string_lossy();
+        if !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "/._-+@%".contains(c)) {
+            return f.write_str(&text);
+        }
+        write!(f, "'{}'", text.replace('\'', r"'\''"))
     }
 }
 
