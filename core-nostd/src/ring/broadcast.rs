@@ -399,8 +399,18 @@ impl<R: RegionMut> Writer<R> {
             return;
         }
         self.intent = end.next_multiple_of(self.shape.block);
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::LateIntent) {
+            return;
+        }
+        #[cfg(loom)]
+        crate::twin::step(Ordering::Release);
         // ORDERING: Release pairs with the Acquire in `Reader::find`: who sees this sees the entries of the blocks before.
         self.region.window_mut().word64(INTENT).store(self.intent, Ordering::Release);
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::NoAnnounceFence) {
+            return;
+        }
         // ORDERING: the Release fence pairs with the Acquire fence in `Reader::intact`: who has copied a word that is
         // stored from here on sees at least this intent behind its fence.
         fence(Ordering::Release);
@@ -417,6 +427,10 @@ impl<R: RegionMut> Writer<R> {
         // ORDERING: Release pairs with the Acquire in `Reader::receive`: who sees this word sees the message, and the
         // next commit word at least open.
         window.store_release(at, len as u32 + 1);
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::LateIntent) {
+            window.word64(INTENT).store(self.intent, Ordering::Release);
+        }
         if next.position < self.limit {
             self.tail = next.position;
             self.next_seq = next.seq;
@@ -684,7 +698,7 @@ impl<R: Region> Reader<R> {
         let wanted = match start {
             Start::Oldest => Wanted::Oldest { margin },
             Start::Newest => Wanted::Newest,
-            Start::Seq(seq) => Wanted::Seq { seq, margin },
+            Start::Seq(seq) => Wanted::Seq { seq: seq.max(1), margin },
         };
         let Some(found) = self.find(wanted)? else { return Ok(false) };
         self.at = found;
@@ -692,7 +706,7 @@ impl<R: Region> Reader<R> {
         let until = match start {
             Start::Oldest => return Ok(true),
             Start::Newest => u64::MAX,
-            Start::Seq(seq) => seq,
+            Start::Seq(seq) => seq.max(1),
         };
         if until < found.seq {
             self.lost = found.seq - until;
@@ -786,6 +800,12 @@ impl<R: Region> Reader<R> {
     fn intact(&self) -> bool {
         // ORDERING: the Acquire fence pairs with the Release fence in `Writer::announce`: had a load before it seen a
         // word of a later lap, the intent stored before that word would be seen here.
+        #[cfg(loom)]
+        let fence = |ordering| {
+            if !crate::twin::is(crate::twin::Weak::NoLookFence) {
+                fence(ordering);
+            }
+        };
         fence(Ordering::Acquire);
         let intent = self.region.window().word64(INTENT).load(Ordering::Relaxed);
         intent.wrapping_sub(self.at.position) <= self.shape.capacity
@@ -873,7 +893,7 @@ impl<R: Region> Reader<R> {
     }
 
     /// Whether [`Reader::receive`] has something to say: a message, or that the reader was lapped. May turn true at any
-    /// time; once true it stays so.
+    /// time; once true it stays so until then. (Where only a pad stands, `receive` passes it and finds nothing yet.)
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -886,7 +906,7 @@ impl<R: Region> Reader<R> {
     #[inline]
     #[must_use]
     pub fn next_seq(&self) -> u64 {
-        self.at.seq
+        self.at.seq - self.lost
     }
 
     /// Bytes from the reader to where the writer may be writing, of [`Header::capacity`]: above it the reader is lapped.
