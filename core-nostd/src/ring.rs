@@ -4,10 +4,11 @@
 //! |---|---|---|---|
 //! | [`spsc`] | one producer, one consumer | bytes of variable length | the producer is refused |
 //! | [`slots`] | one producer, one consumer | values of one type, every bit pattern valid | the producer is refused |
+//! | [`local`] | one producer, one consumer, both in one process | values of any `Send` type | the producer is refused |
 //! | [`mpsc`] | many producers, one consumer | bytes of variable length | the producers are refused |
 //! | [`broadcast`] | one writer, many readers | bytes of variable length | the reader is told how many it lost |
 //!
-//! All of them live in a [`Region`]: they work between threads and between processes, in a `static`, a file or a DMA
+//! All but [`local`] live in a [`Region`]: they work between threads and between processes, in a `static`, a file or a DMA
 //! buffer, and a peer that writes nonsense into the region gets the other side a [`Damage`], never undefined behaviour,
 //! an endless loop or a huge allocation: an end believes its own private copy of every position that it owns, and
 //! checks every number of the other side's before using it.
@@ -20,6 +21,7 @@
 //! the platform's lock, or, within a process, the ends' types.
 
 pub mod broadcast;
+pub mod local;
 pub mod mpsc;
 pub mod slots;
 pub mod spsc;
@@ -269,6 +271,15 @@ pub(crate) const fn check_capacity(asked: usize, min: usize) -> Result<u32, Form
         return Ok(asked as u32);
     };
     Err(FormatError::Capacity { asked, reason })
+}
+
+/// Whether a ring of slots can have so many: a power of two, and one is enough.
+///
+/// # Errors
+///
+/// Not a power of two or above [`MAX_CAPACITY`].
+pub(crate) const fn check_count(asked: usize) -> Result<u32, FormatError> {
+    if asked.is_power_of_two() && asked < MIN_CAPACITY { Ok(asked as u32) } else { check_capacity(asked, 0) }
 }
 
 /// Writes a header. The caller has checked the numbers and formatted what stands behind it.

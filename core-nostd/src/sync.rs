@@ -18,3 +18,34 @@ pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
 /// Loom runs one thread at a time and reorders by its model: the compiler's reordering is the model's business.
 #[cfg(loom)]
 pub(crate) fn compiler_fence(_: Ordering) {}
+
+/// A cell whose content is reached through a closure, as loom's is, so that the model sees how long.
+#[cfg(not(loom))]
+#[repr(transparent)]
+pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        UnsafeCell(core::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn with<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+        look(self.0.get())
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+        change(self.0.get())
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+
+#[cfg(all(any(test, feature = "std"), not(loom)))]
+pub(crate) use std::sync::Arc;
+
+#[cfg(all(any(test, feature = "std"), loom))]
+pub(crate) use loom::sync::Arc;

@@ -22,6 +22,8 @@ pub enum Weak {
     NewestAfterTail,
     /// A ring's producer overwrites the header that names the newest seq without naming another first.
     NoMark,
+    /// A consumer within a process gives slots back Relaxed.
+    HeadRelaxed,
     /// A broadcast writer does not fence its intent from the words that it announces.
     NoAnnounceFence,
     /// A broadcast reader does not fence its copy from the look at the intent.

@@ -3,6 +3,8 @@
 /// SplitMix64.
 pub(crate) struct Seeded(u64);
 
+// Each test uses its part of these.
+#[allow(dead_code)]
 impl Seeded {
     /// From a seed that was printed.
     pub(crate) fn new(seed: u64) -> Self {
