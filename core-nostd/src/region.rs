@@ -280,6 +280,18 @@ impl<'r> Window<'r> {
         }
     }
 
+    /// Copies bytes out from `offset`, Relaxed.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4, and `out.len()` rounded up to a multiple of 4 fits the window behind it.
+    #[inline(always)]
+    #[cfg_attr(not(any(loom, target_has_atomic = "64")), allow(dead_code, reason = "the broadcast ring uses it"))]
+    pub(crate) unsafe fn copy_out_proved(&self, offset: usize, out: &mut [u8]) {
+        // SAFETY: the caller proved the source, and `out` is valid for its length.
+        unsafe { self.move_out_proved(offset, out.as_mut_ptr(), out.len()) };
+    }
+
     #[inline(always)]
     fn words_out(&self, offset: usize, out: &mut [u8]) {
         self.check(offset, out.len());
@@ -292,6 +304,35 @@ impl<'r> Window<'r> {
         #[cfg(loom)]
         for (i, bytes) in out.chunks_exact_mut(4).enumerate() {
             bytes.copy_from_slice(&self.load(offset + i * 4).to_le_bytes());
+        }
+    }
+
+    /// Copies bytes out from `offset`, Relaxed, into memory that may be uninitialised.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4, `len` rounded up to a multiple of 4 fits the window behind it, and `out` is valid for
+    /// writes of `len` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn move_out_proved(&self, offset: usize, out: *mut u8, len: usize) {
+        debug_assert!(offset.is_multiple_of(4) && offset + len.next_multiple_of(4) <= self.len);
+        let whole = len & !3;
+        #[cfg(not(loom))]
+        // SAFETY: the caller proved both ranges; the source is 4-aligned because the base is, and private memory does not
+        // overlap a region.
+        unsafe {
+            crate::copy::load_words(out, self.base.wrapping_add(offset), whole);
+        }
+        #[cfg(loom)]
+        for at in (0..whole).step_by(4) {
+            // SAFETY: `at + 4 <= len` bytes of `out` may be written.
+            unsafe { out.wrapping_add(at).cast::<u32>().write_unaligned(self.load(offset + at)) };
+        }
+        if whole < len {
+            // SAFETY: the caller proved the word that holds the last bytes.
+            let last = unsafe { self.word32_proved(offset + whole) }.load(Ordering::Relaxed).to_le_bytes();
+            // SAFETY: `len - whole < 4` bytes of `out` are left, and `last` is an array of our own.
+            unsafe { core::ptr::copy_nonoverlapping(last.as_ptr(), out.wrapping_add(whole), len - whole) };
         }
     }
 

@@ -88,9 +88,9 @@ pub struct RawHeader {
     pub reserved: u8,
     /// Features that a program must know to take part.
     pub incompat: U32,
-    /// Bytes of the data area: a power of two.
+    /// Bytes of the data area, or how many slots it has ([`Kind::Slots`]): a power of two.
     pub capacity: U32,
-    /// What one unit is: bytes of a slot ([`Kind::Slots`]), number of producers ([`Kind::Mpsc`]), else 0.
+    /// What one unit is: bytes of a value ([`Kind::Slots`]), number of producers ([`Kind::Mpsc`]), else 0.
     pub unit: U32,
     /// Random identity of the ring.
     pub ring_id: [u8; 16],
@@ -133,7 +133,7 @@ pub struct Identity {
 pub struct Header {
     /// Which protocol.
     pub kind: Kind,
-    /// Bytes of the data area: a power of two from [`MIN_CAPACITY`] to [`MAX_CAPACITY`].
+    /// Bytes of the data area: a power of two from [`MIN_CAPACITY`] to [`MAX_CAPACITY`]; or slots, from 1.
     pub capacity: u32,
     /// See [`RawHeader::unit`].
     pub unit: u32,
@@ -341,7 +341,11 @@ fn read_header(window: Window<'_>) -> Result<Header, Damage> {
         4 => Kind::Broadcast,
         found => return field(10, "kind", found.into()),
     };
-    if check_capacity(raw.capacity.get() as usize, MIN_CAPACITY).is_err() {
+    let capacity = raw.capacity.get() as usize;
+    if match kind {
+        Kind::Slots => check_count(capacity).is_err(),
+        _ => check_capacity(capacity, MIN_CAPACITY).is_err(),
+    } {
         return field(16, "capacity", raw.capacity.get().into());
     }
     if raw.spacing.get() != SPACING as u32 {
