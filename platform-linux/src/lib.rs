@@ -13,20 +13,25 @@
 //! | `cpu.rs` | processors, their nodes, staying on one |
 //! | `lease.rs` | kernel locks, and who holds them: process, boot, identities |
 //! | `wait.rs` | sleeping on a word between processes, the asymmetric barrier |
+//! | `event.rs` | sleeping on a word where only descriptors can be waited for: epoll, tokio |
+//! | `uring.rs` | sleeping on a word inside an io_uring loop |
 //! | `clock.rs` | time |
 //! | `sys.rs` | the calls that rustix lacks |
 //!
-//! It keeps no state and no global, starts no thread and retries nothing but interrupted calls. Kernel 5.14 has all of
-//! it; on older ones prefaulting touches pages one by one, which [`Support`] tells.
+//! It retries nothing but interrupted calls. It starts no thread but the one of an [`EventWait`], and keeps no global but
+//! the table of guarded mappings, which is empty until one is asked for. Kernel 5.14 has all that a queue needs; on
+//! older ones prefaulting touches pages one by one, which [`Support`] tells.
 //!
 //! **SIGBUS.** Whoever may write a file may truncate it, and a load from a mapping beyond the new end raises SIGBUS.
 //! That ends the process and is not undefined behaviour: no byte of it is read as something else. Queues never shrink
-//! a file that has been published, and a file shorter than asked for is refused when it is mapped; against a *hostile*
-//! peer use file permissions, or read with `read_at`, which returns short instead.
+//! a file that has been published, and a file shorter than asked for is refused when it is mapped. Against a *hostile*
+//! peer there are sealed memory ([`Platform::memory`], whose length nobody can change), a guard ([`Platform::guard`]),
+//! file permissions, and `read_at`, which returns short instead.
 #![cfg(target_os = "linux")]
 
 mod clock;
 mod cpu;
+mod event;
 mod file;
 mod guard;
 mod handover;
@@ -34,9 +39,13 @@ mod lease;
 mod map;
 mod memory;
 mod sys;
+pub mod uring;
 mod wait;
 
+pub use event::EventWait;
 pub use file::LinuxFile;
+/// The version of the crate that [`uring`] speaks of.
+pub use io_uring;
 pub use map::{LinuxMap, LinuxMapMut};
 
 use chronicle_platform::{

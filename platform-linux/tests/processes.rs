@@ -1,19 +1,23 @@
 //! What only several processes can show: locks and sleepers across them, modes under any umask, refusals to those
-//! without rights, a full device, and a peer that truncates.
+//! without rights, a full device, memory that is handed over, and a peer that truncates.
 //!
 //! Each test starts this binary again, as a child that runs the same test in another role. If one of these fails, a
 //! queue may have two writers, a reader may sleep for ever, or a full disk may kill a writer in the middle of a store.
 #![cfg(target_os = "linux")]
 
 use chronicle_core::{Region, RegionMut};
-use chronicle_platform::{File, Lock, Open, Platform, TroubleKind, Woken};
-use chronicle_platform_linux::Linux;
+use chronicle_platform::{Accept, File, Lock, MemoryOptions, Open, PageSize, Platform, TroubleKind, Woken};
+use chronicle_platform_linux::{Linux, LinuxFile, io_uring, uring};
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{
-        fs::{PermissionsExt, symlink},
-        process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -355,6 +359,200 @@ fn s_12_a_peer_that_truncates_ends_the_process_by_sigbus() {
     assert_eq!(output.status.signal(), Some(SIGBUS), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A child that runs `test` and has the other end of this socket as its standard input.
+fn start_with_socket(test: &str) -> (Child, UnixStream) {
+    let (mine, theirs) = UnixStream::pair().unwrap();
+    mine.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let child = command(&[], test, Path::new("/")).stdin(OwnedFd::from(theirs)).spawn().unwrap();
+    (child, mine)
+}
+
+/// In such a child: its end.
+fn socket() -> UnixStream {
+    UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap())
+}
+
+fn succeeded(child: Child) {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn s_11_memory_is_handed_to_another_process_and_keeps_its_length_there() {
+    const LEN: usize = 1 << 16;
+    if child().is_some() {
+        let socket = socket();
+        let file = LinuxFile::receive(&socket, Accept::Sealed).unwrap();
+        let flags = rustix::io::fcntl_getfd(&file).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let map = Linux.map_mut(&file, LEN).unwrap();
+        assert_eq!(map.window().load(LEN - 4), 0xfeed_beef);
+        for len in [0, LEN as u64 - 4096, 2 * LEN as u64] {
+            file.set_len(len).expect_err("its length is the same for ever");
+        }
+        map.window_mut().store(0, 77);
+        Linux.wake(&map, 0).unwrap();
+
+        let trouble = LinuxFile::receive(&socket, Accept::Sealed).unwrap_err();
+        assert_eq!((trouble.kind(), trouble.operation()), (TroubleKind::Denied, "attach"), "{trouble}");
+        assert!(trouble.to_string().contains("not sealed"), "{trouble}");
+        let unsealed = LinuxFile::receive(&socket, Accept::Any).unwrap();
+        assert_eq!(unsealed.len().unwrap(), 8);
+        LinuxFile::receive(&socket, Accept::Any).expect_err("a socket is no memory");
+        assert_eq!(LinuxFile::receive(&socket, Accept::Any).unwrap_err().operation(), "receive", "no descriptor");
+        assert!(LinuxFile::receive(&socket, Accept::Any).unwrap_err().to_string().contains("gone"));
+        return;
+    }
+    let (child, socket) = start_with_socket("s_11_memory_is_handed_to_another_process_and_keeps_its_length_there");
+    let memory = Linux.memory(LEN, &MemoryOptions::default()).unwrap();
+    memory.map.window_mut().store(LEN - 4, 0xfeed_beef);
+    memory.file.send(&socket).unwrap();
+    while memory.map.window().load(0) != 77 {
+        Linux.wait_mut(&memory.map, 0, 0, Duration::from_secs(60)).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let unsealed = Linux.open(&dir.path().join("file"), Open::Create).unwrap();
+    unsealed.write_at(b"unsealed", 0).unwrap();
+    unsealed.send(&socket).unwrap();
+    unsealed.send(&socket).unwrap();
+    let (other, _) = UnixStream::pair().unwrap();
+    let fds = [other.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
+    control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds));
+    let byte = [std::io::IoSlice::new(b"x")];
+    rustix::net::sendmsg(&socket, &byte, &mut control, rustix::net::SendFlags::empty()).unwrap();
+    (&socket).write_all(b"y").unwrap();
+    drop(socket);
+    succeeded(child);
+}
+
+#[test]
+fn s_12_a_guarded_process_survives_a_peer_that_truncates_while_it_reads_and_writes() {
+    const LEN: usize = 1 << 20;
+    const ROUNDS: u32 = 20;
+    if child().is_some() {
+        let mut socket = socket();
+        while let Ok(file) = LinuxFile::receive(&socket, Accept::Any) {
+            // Somewhere in the middle of what the others do.
+            std::thread::sleep(Duration::from_millis(2));
+            file.set_len(0).unwrap();
+            socket.write_all(b"c").unwrap();
+        }
+        return;
+    }
+    let (child, mut socket) =
+        start_with_socket("s_12_a_guarded_process_survives_a_peer_that_truncates_while_it_reads_and_writes");
+    let memory = Linux.memory_dir().unwrap_or_else(env::temp_dir);
+    let dir = tempfile::tempdir_in(memory).unwrap();
+    for round in 0..ROUNDS {
+        let file = Linux.open(&dir.path().join(round.to_string()), Open::Create).unwrap();
+        file.allocate(LEN as u64).unwrap();
+        let (map, reading) = (Linux.map_mut(&file, LEN).unwrap(), Linux.map(&file, LEN).unwrap());
+        Linux.guard_mut(&map).unwrap();
+        Linux.guard(&reading).unwrap();
+        file.send(&socket).unwrap();
+        let touched = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut touched = 0_u64;
+                while !Linux.is_damaged_mut(&map) {
+                    for at in (0..LEN).step_by(4096) {
+                        map.window_mut().store(at + 8, round + 1);
+                    }
+                    touched += 1;
+                }
+                touched
+            });
+            let mut bytes = vec![0; LEN];
+            let begun = Instant::now();
+            while !Linux.is_damaged(&reading) {
+                reading.window().copy_out(0, &mut bytes);
+                assert!(begun.elapsed() < Duration::from_secs(50), "the peer's cut is not noticed");
+            }
+            writer.join().unwrap()
+        });
+        assert!(touched > 0);
+        socket.read_exact(&mut [0]).unwrap();
+        assert_eq!(file.len().unwrap(), 0, "what was stored after the cut went nowhere");
+        // What follows is zeros to the end, to be read and, where that was so before, to be stored to.
+        assert_eq!(reading.window().load(LEN - 4), 0);
+        map.window_mut().store(LEN - 4, 5);
+        assert_eq!((map.window().load(LEN - 4), reading.window().load(LEN - 4)), (5, 0));
+    }
+    drop(socket);
+    succeeded(child);
+}
+
+#[test]
+fn s_12_faults_that_are_not_a_guarded_mappings_go_where_they_went_before() {
+    const SIGBUS: i32 = 7;
+    if let Some(dir) = child() {
+        let file = Linux.open(&dir.join("file"), Open::Write).unwrap();
+        if dir.ends_with("default") {
+            // As in a program that is not Rust's, whose runtime handles SIGBUS.
+            // SAFETY: what the kernel does by itself needs no care; this process has one thread that matters.
+            unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+        }
+        let (guarded, other) = (Linux.map(&file, 4096).unwrap(), Linux.map(&file, 8192).unwrap());
+        Linux.guard(&guarded).unwrap();
+        file.set_len(0).unwrap();
+        assert_eq!(guarded.window().load(0), 0);
+        assert!(Linux.is_damaged(&guarded) && !Linux.is_damaged(&other));
+        if dir.ends_with("sent") || dir.ends_with("sent/default") {
+            // Rust's own handler lets the first one pass and handles no other.
+            for _ in 0..if dir.ends_with("default") { 1 } else { 100 } {
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::BUS).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            std::thread::sleep(Duration::from_secs(2));
+            unreachable!("the signal was swallowed");
+        }
+        println!("{}", other.window().load(0));
+        unreachable!("a load beyond the end returned");
+    }
+    for way in ["fault", "sent", "fault/default", "sent/default"] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join(way);
+        Linux.create_dirs(&dir).unwrap();
+        Linux.open(&dir.join("file"), Open::Create).unwrap().allocate(8192).unwrap();
+        let test = "s_12_faults_that_are_not_a_guarded_mappings_go_where_they_went_before";
+        let output = command(&[], test, &dir).output().unwrap();
+        assert_eq!(output.status.signal(), Some(SIGBUS), "{way}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_limit_on_pinned_memory_is_named_with_its_number() {
+    const LIMIT: u64 = 64 << 10;
+    if child().is_some() {
+        let memory = Linux.memory(1 << 20, &MemoryOptions::default()).unwrap();
+        let limit = rustix::process::Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+        rustix::process::setrlimit(rustix::process::Resource::Memlock, limit).unwrap();
+        let trouble = Linux.lock_memory(&memory.map).unwrap_err();
+        assert_eq!(trouble.operation(), "lock memory");
+        assert!(trouble.errno().is_some(), "{trouble:?}");
+        let line = trouble.to_string();
+        assert!(line.contains("65536 bytes (RLIMIT_MEMLOCK") && line.contains("1048576 bytes to pin"), "{line}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // The binary may lie where another account cannot reach it.
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let binary = dir.path().join("test-binary");
+    std::fs::copy(env::current_exe().unwrap(), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    command.args(["--exact", "a_limit_on_pinned_memory_is_named_with_its_number", "--nocapture"]);
+    command.env(ROLE, dir.path()).current_dir("/");
+    if rustix::process::getuid().is_root() {
+        // Root may pin what it likes.
+        command.uid(65_534).gid(65_534);
+    }
+    run(command);
+}
+
 #[test]
 fn what_this_kernel_lacks_is_said() {
     let support = Linux.support();
@@ -364,5 +562,16 @@ fn what_this_kernel_lacks_is_said() {
     }
     if !support.prefault_write {
         eprintln!("skipped: this kernel has no MADV_POPULATE_WRITE");
+    }
+    match io_uring::IoUring::new(2).map(|ring| uring::supports_wait(&ring)) {
+        Ok(Ok(())) => {}
+        Ok(Err(trouble)) => eprintln!("skipped: {trouble}"),
+        Err(error) => eprintln!("skipped: io_uring: {error}"),
+    }
+    for pages in [PageSize::Transparent, PageSize::Huge2M] {
+        let memory = Linux.memory(4 << 20, &MemoryOptions { pages, ..MemoryOptions::default() }).unwrap();
+        if let Some(why) = memory.pages.why {
+            eprintln!("skipped: {pages:?}: {why}");
+        }
     }
 }

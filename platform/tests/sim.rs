@@ -6,7 +6,7 @@
 
 use chronicle_core::{Region, RegionMut};
 use chronicle_platform::{
-    File, Lock, Medium, Open, Platform, TroubleKind, Woken,
+    File, Lock, Medium, MemoryOptions, Open, Platform, Pool, TroubleKind, Woken,
     sim::{Faults, Sim, SimFile},
 };
 use std::{collections::BTreeSet, path::Path, time::Duration};
@@ -565,4 +565,47 @@ fn threads_may_use_it_together() {
         assert_eq!(bytes[thread * 4096 + 4 * 199], 199);
         assert_eq!(bytes[thread * 4096 + 2048], 199);
     }
+}
+
+#[test]
+fn memory_is_handed_to_another_process_and_outlives_its_maker_but_no_power_cut() {
+    let sim = Sim::new(3);
+    sim.mount_memory(path("/shm")).unwrap();
+    let other = sim.start_process();
+    let memory = sim.memory(PAGE, &MemoryOptions::default()).unwrap();
+    let named = sim.memory(PAGE, &MemoryOptions { name: Some("named"), ..MemoryOptions::default() }).unwrap();
+    assert!(memory.file.is_sealed().unwrap() && !named.file.is_sealed().unwrap());
+    memory.map.window_mut().store(0, 7);
+    let received = memory.file.hand_to(&other).unwrap();
+    sim.kill();
+    received.set_len(0).expect_err("sealed");
+    let map = other.map_mut(&received, PAGE).unwrap();
+    assert_eq!(map.window().load(0), 7);
+    memory.file.hand_to(&other).expect_err("the dead hand nothing over");
+    assert!(other.open_memory("named", Open::Read).is_ok());
+    let after = other.crash();
+    assert_eq!(after.open_memory("named", Open::Read).unwrap_err().kind(), TroubleKind::NotFound);
+}
+
+#[test]
+fn memory_counts_as_memory_until_the_last_one_lets_go() {
+    let sim = Sim::new(4);
+    sim.mount_memory(path("/shm")).unwrap();
+    sim.faults(Faults { memory_bytes: 4 * PAGE as u64, ..Faults::default() });
+    let memory = sim.memory(3 * PAGE, &MemoryOptions::default()).unwrap();
+    assert_eq!(sim.free_bytes(path("/shm")).unwrap(), PAGE as u64);
+    let refused = sim.memory(2 * PAGE, &MemoryOptions { name: Some("b"), ..MemoryOptions::default() });
+    assert_eq!(refused.map(drop).unwrap_err().kind(), TroubleKind::NoSpace);
+    assert_eq!(sim.list(path("/shm")).unwrap(), [], "what failed left no name");
+    drop(memory);
+    assert_eq!(sim.free_bytes(path("/shm")).unwrap(), 4 * PAGE as u64);
+}
+
+#[test]
+fn a_pool_lies_on_both_nodes() {
+    let sim = Sim::new(5);
+    let pool = Pool::new(&sim, PAGE, &MemoryOptions::default()).unwrap();
+    let nodes: BTreeSet<_> = pool.shares().iter().map(|share| share.memory.placement.got).collect();
+    assert_eq!(nodes, [Some(0), Some(1)].into());
+    assert!(pool.shares().iter().all(|share| share.unpinned.is_none()));
 }
