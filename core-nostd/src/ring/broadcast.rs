@@ -245,12 +245,13 @@ impl Shape {
         (intent.saturating_sub(self.capacity) / self.block, intent / self.block)
     }
 
-    /// What the header at `position` says: `payload_len + 1` where it can be a message's.
+    /// The payload's length that a commit word at `position` says, if a message of that length ends in this lap.
     #[inline(always)]
     fn claimed(&self, commit: u32, position: u64) -> Option<usize> {
-        // Open and PAD become lengths that no message has.
-        let len = commit.wrapping_sub(1) as usize;
-        (len <= self.max_payload() && frame_len(len) <= self.left(position)).then_some(len)
+        // Open and PAD become lengths that no ring has.
+        let len = u64::from(commit.wrapping_sub(1));
+        let end = (position & (self.capacity - 1)) + ((len + FRAME_HEADER as u64 + 7) & !7);
+        (end <= self.capacity).then_some(len as usize)
     }
 }
 
@@ -338,11 +339,14 @@ impl<R: RegionMut> Writer<R> {
     /// # Errors
     ///
     /// The message is longer than [`Writer::max_payload`].
-    #[inline]
+    // Always: for a message of constant length the copy is a few instructions, out of line it is a loop.
+    #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         let need = self.room(message.len())?;
-        let window = self.region.window_mut();
-        window.copy_in(self.shape.offset(self.tail) + FRAME_HEADER, message);
+        let at = self.shape.offset(self.tail) + FRAME_HEADER;
+        // SAFETY: `room` made sure that the message, rounded up to a multiple of 8, lies before the end of the data
+        // area, which `attach` proved inside the region; offsets are multiples of 8.
+        unsafe { self.region.window_mut().copy_in_proved(at, message) };
         Ok(self.commit(message.len(), need))
     }
 
@@ -381,12 +385,11 @@ impl<R: RegionMut> Writer<R> {
         if need > left {
             let next = Place { position: self.tail + left, seq: self.next_seq };
             self.announce(next.position + need + FRAME_HEADER as u64);
-            let window = self.region.window_mut();
             let at = self.shape.offset(self.tail);
-            window.open(self.shape.offset(next.position));
-            window.store(at + 4, self.next_seq as u32);
+            self.open(next.position);
+            self.store(at + 4, self.next_seq as u32, Ordering::Relaxed);
             // ORDERING: Release as in `commit`.
-            window.store_release(at, PAD);
+            self.store(at, PAD, Ordering::Release);
             self.move_to(next);
         }
         self.announce(self.tail + need + FRAME_HEADER as u64);
@@ -420,16 +423,15 @@ impl<R: RegionMut> Writer<R> {
     fn commit(&mut self, len: usize, need: usize) -> u64 {
         let seq = self.next_seq;
         let next = Place { position: self.tail + need as u64, seq: seq + 1 };
-        let window = self.region.window_mut();
         let at = self.shape.offset(self.tail);
-        window.open(self.shape.offset(next.position));
-        window.store(at + 4, seq as u32);
-        // ORDERING: Release pairs with the Acquire in `Reader::receive`: who sees this word sees the message, and the
-        // next commit word at least open.
-        window.store_release(at, len as u32 + 1);
+        self.open(next.position);
+        self.store(at + 4, seq as u32, Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `Reader::take`: who sees this word sees the message, and the next
+        // commit word at least open.
+        self.store(at, len as u32 + 1, Ordering::Release);
         #[cfg(loom)]
         if crate::twin::is(crate::twin::Weak::LateIntent) {
-            window.word64(INTENT).store(self.intent, Ordering::Release);
+            self.region.window().word64(INTENT).store(self.intent, Ordering::Release);
         }
         if next.position < self.limit {
             self.tail = next.position;
@@ -438,6 +440,25 @@ impl<R: RegionMut> Writer<R> {
             self.move_to(next);
         }
         seq
+    }
+
+    /// Opens the commit word at `position`, Relaxed: the commit word before it orders that.
+    #[inline(always)]
+    fn open(&self, position: u64) {
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::NoOpenWord) {
+            return;
+        }
+        self.store(self.shape.offset(position), 0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn store(&self, offset: usize, word: u32, ordering: Ordering) {
+        #[cfg(loom)]
+        let ordering = crate::twin::step(ordering);
+        // SAFETY: the callers' offsets are of a header's words at a position: a position is a multiple of 8, so 8 bytes
+        // from it lie in the data area, and `attach` proved that inside the region.
+        unsafe { self.region.window_mut().word32_proved(offset) }.store(word, ordering);
     }
 
     /// Stands at `next`, in another block: what lies before it is committed.
@@ -737,7 +758,10 @@ impl<R: Region> Reader<R> {
     /// Damage: bytes that no writer of ours could have left here.
     #[inline]
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Damage> {
-        self.take(0..=buffer.len(), |window, offset, len| window.copy_out(offset, &mut buffer[..len]))
+        self.take(Fit { min: 0, max: buffer.len() }, |window, offset, len| {
+            // SAFETY: `take` calls this with the place of a payload, see there.
+            unsafe { window.copy_out_proved(offset, &mut buffer[..len]) }
+        })
     }
 
     /// Copies the next message into `value`; [`Received::Unfit`] if it has not exactly its length.
@@ -750,7 +774,10 @@ impl<R: Region> Reader<R> {
     #[inline]
     pub fn receive_value<T: FromBytes + IntoBytes>(&mut self, value: &mut T) -> Result<Received, Damage> {
         let len = size_of::<T>();
-        self.take(len..=len, |window, offset, _| window.copy_out(offset, value.as_mut_bytes()))
+        self.take(Fit { min: len, max: len }, |window, offset, _| {
+            // SAFETY: `take` calls this with the place of a payload of `len` bytes, see there.
+            unsafe { window.copy_out_proved(offset, value.as_mut_bytes()) }
+        })
     }
 
     /// Passes over the next message without copying it.
@@ -759,36 +786,60 @@ impl<R: Region> Reader<R> {
     ///
     /// As [`Reader::receive`].
     pub fn skip(&mut self) -> Result<Received, Damage> {
-        self.take(0..=usize::MAX, |_, _, _| ())
+        self.take(Fit { min: 0, max: usize::MAX }, |_, _, _| ())
     }
 
+    /// One message, if its length is in `fit`, which is given to `copy` as an offset and a length: the offset is a
+    /// multiple of 8, and the length, rounded up to such, ends inside the data area, which `attach` proved inside the
+    /// region. `copy` may be called more than once.
     #[inline(always)]
-    fn take(
-        &mut self,
-        fit: core::ops::RangeInclusive<usize>,
-        mut copy: impl FnMut(Window<'_>, usize, usize),
-    ) -> Result<Received, Damage> {
+    fn take(&mut self, fit: Fit, mut copy: impl FnMut(Window<'_>, usize, usize)) -> Result<Received, Damage> {
+        match self.attempt(fit, &mut copy) {
+            Some(received) => Ok(received),
+            None => self.take_slowly(fit, &mut copy),
+        }
+    }
+
+    /// The next message, if it is there as it should be and was not overwritten meanwhile.
+    #[inline(always)]
+    fn attempt(&mut self, fit: Fit, mut copy: impl FnMut(Window<'_>, usize, usize)) -> Option<Received> {
+        let Place { position, seq } = self.at;
+        let (commit, seq_low) = self.head();
+        let len = self.shape.claimed(commit, position)?;
+        if seq_low != seq as u32 || len < fit.min || len > fit.max || self.lost > 0 {
+            return None;
+        }
+        copy(self.region.window(), self.shape.offset(position) + FRAME_HEADER, len);
+        if !self.intact() {
+            return None;
+        }
+        self.at = Place { position: position + frame_len(len) as u64, seq: seq + 1 };
+        Some(Received::Message { seq, len })
+    }
+
+    /// The commit word, and the low half of the seq, at the reader's position.
+    #[inline(always)]
+    fn head(&self) -> (u32, u32) {
+        let window = self.region.window();
+        let at = self.shape.offset(self.at.position);
+        // ORDERING: Acquire pairs with the Release in `Writer::commit`: the message, and the word behind it, are as they
+        // were when this word was stored, or younger; `intact` tells which.
+        // SAFETY: a position is a multiple of 8, so 8 bytes from it lie in the data area, and `attach` proved that
+        // inside the region.
+        let commit = unsafe { window.word32_proved(at) }.load(Ordering::Acquire);
+        // SAFETY: as above.
+        let seq_low = unsafe { window.word32_proved(at + 4) }.load(Ordering::Relaxed);
+        (commit, seq_low)
+    }
+
+    #[inline(never)]
+    fn take_slowly(&mut self, fit: Fit, copy: &mut dyn FnMut(Window<'_>, usize, usize)) -> Result<Received, Damage> {
         // A pad, or a lap that lost nothing, is passed over. Two of those follow each other only where somebody lies.
         for _ in 0..4 {
-            let window = self.region.window();
-            let at = self.shape.offset(self.at.position);
-            // ORDERING: Acquire pairs with the Release in `Writer::commit`: the message, and the word behind it, are as
-            // they were when this word was stored, or younger; `intact` tells which.
-            let commit = window.load_acquire(at);
-            let seq_low = window.load(at + 4);
-            if let Some(len) = self.shape.claimed(commit, self.at.position)
-                && seq_low == self.at.seq as u32
-                && fit.contains(&len)
-                && self.lost == 0
-            {
-                copy(window, at + FRAME_HEADER, len);
-                if self.intact() {
-                    let seq = self.at.seq;
-                    self.at = Place { position: self.at.position + frame_len(len) as u64, seq: seq + 1 };
-                    return Ok(Received::Message { seq, len });
-                }
+            if let Some(received) = self.otherwise(fit)? {
+                return Ok(received);
             }
-            if let Some(received) = self.otherwise(commit, seq_low)? {
+            if let Some(received) = self.attempt(fit, &mut *copy) {
                 return Ok(received);
             }
         }
@@ -811,10 +862,10 @@ impl<R: Region> Reader<R> {
         intent.wrapping_sub(self.at.position) <= self.shape.capacity
     }
 
-    /// What to make of a header that is not a message's, or of a message that was overwritten. `None`: look again.
-    #[inline(never)]
-    fn otherwise(&mut self, commit: u32, seq_low: u32) -> Result<Option<Received>, Damage> {
-        // Only behind `intact`'s fence does the header count. Damage may be due to a peer that changes `intent` too.
+    /// What stands here if not simply the next message. `None`: look again.
+    fn otherwise(&mut self, fit: Fit) -> Result<Option<Received>, Damage> {
+        let (commit, seq_low) = self.head();
+        // What was found counts only if the writer had not come by.
         if !self.intact() {
             return self.resume();
         }
@@ -822,16 +873,13 @@ impl<R: Region> Reader<R> {
             let lost = core::mem::take(&mut self.lost);
             return Ok(Some(Received::Lapped { lost, resume_seq: self.at.seq }));
         }
-        let offset = self.shape.offset(self.at.position) as u64;
         if commit == 0 {
             return Ok(Some(Received::Empty));
         }
-        if seq_low != self.at.seq as u32 {
-            let expected = self.at.seq & u64::from(u32::MAX);
-            return Err(Damage::at(offset, Fault::Seq { expected, found: seq_low.into() }));
-        }
+        check_seq(&self.shape, self.at, seq_low)?;
         match self.shape.claimed(commit, self.at.position) {
-            Some(len) => Ok(Some(Received::Unfit { seq: self.at.seq, len })),
+            Some(len) if len < fit.min || len > fit.max => Ok(Some(Received::Unfit { seq: self.at.seq, len })),
+            Some(_) => Ok(None),
             None => {
                 self.at = passed(&self.shape, self.at, commit)?;
                 Ok(None)
@@ -949,6 +997,13 @@ impl<R: RegionMut> Reader<R> {
     }
 }
 
+/// Lengths of a message that a reader takes.
+#[derive(Clone, Copy)]
+struct Fit {
+    min: usize,
+    max: usize,
+}
+
 /// Which place a reader looks for.
 #[derive(Clone, Copy)]
 enum Wanted {
@@ -985,15 +1040,20 @@ fn whole_frame(window: Window<'_>, shape: &Shape, at: Place) -> Result<Option<Pl
     if commit == 0 {
         return Ok(None);
     }
-    let seq_low = window.load(offset + 4);
-    if seq_low != at.seq as u32 {
-        let expected = at.seq & u64::from(u32::MAX);
-        return Err(Damage::at(offset as u64, Fault::Seq { expected, found: seq_low.into() }));
-    }
+    check_seq(shape, at, window.load(offset + 4))?;
     match shape.claimed(commit, at.position) {
         Some(len) => Ok(Some(Place { position: at.position + frame_len(len) as u64, seq: at.seq + 1 })),
         None => passed(shape, at, commit).map(Some),
     }
+}
+
+/// Damage if the header at `at` does not carry its seq.
+fn check_seq(shape: &Shape, at: Place, found: u32) -> Result<(), Damage> {
+    if found == at.seq as u32 {
+        return Ok(());
+    }
+    let expected = at.seq & u64::from(u32::MAX);
+    Err(Damage::at(shape.offset(at.position) as u64, Fault::Seq { expected, found: found.into() }))
 }
 
 /// The place behind a pad; damage if the word at `at` is not one.
