@@ -221,7 +221,7 @@ fn a_power_cut_in_any_operation_takes_nothing_that_was_synced() {
 }
 
 #[test]
-fn a_killed_writer_takes_nothing_at_all() {
+fn s_18_a_writer_killed_in_any_operation_takes_nothing_at_all() {
     for seed in 1..=2 {
         let sync = SyncPolicy::None;
         let machine = Sim::new(seed);
@@ -278,7 +278,7 @@ fn s_13_a_full_disk_is_a_refusal_with_nothing_lost_and_clears() {
     };
     assert_eq!(refused, Refused::NoSpace);
     let trouble = queue.last_trouble().unwrap().to_string();
-    assert!(trouble.contains("/q/"), "{trouble}");
+    assert!(trouble.contains("/q/") && trouble.contains(".fresh"), "{trouble}");
     assert!(appended > 50);
     let mut reader = earliest_any(&sim);
     let mut count = 0;

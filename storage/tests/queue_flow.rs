@@ -226,7 +226,7 @@ fn s_1_a_second_writer_is_refused_while_the_first_lives() {
 }
 
 #[test]
-fn claims_commit_abort_and_roll() {
+fn s_3_claims_commit_abort_and_roll() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = publisher(dir.path(), small());
     let mut reader = Queue::observer(&Linux, dir.path(), at(Start::Earliest)).unwrap();

@@ -146,7 +146,7 @@ fn used(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn s_7_s_15_flipped_bits_are_found_or_change_nothing() {
+fn s_7_s_10_s_15_flipped_bits_are_found_or_change_nothing() {
     let origin = Sim::new(2);
     let files = queue(&origin);
     let mut missed = Vec::new();

@@ -33,7 +33,12 @@ fn payload(seq: u64) -> Vec<u8> {
 
 /// Runs this very test binary with another job.
 fn start(role: &str, dir: &Path) -> (Child, BufReader<ChildStdout>) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    start_by(Command::new(std::env::current_exe().unwrap()), role, dir)
+}
+
+/// The same, by a command that runs it.
+fn start_by(mut command: Command, role: &str, dir: &Path) -> (Child, BufReader<ChildStdout>) {
+    let mut child = command
         .args(["a_child_does_its_job", "--exact", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env("QUEUE_KILL_DIR", dir)
@@ -158,6 +163,80 @@ fn s_18_a_writer_killed_at_any_moment_loses_nothing_that_was_seen() {
     let described = describe(&Linux, dir.path()).unwrap();
     assert_eq!(described.next_seq, Some(next));
     assert_eq!(described.readers[0].lag, Some(0));
+}
+
+/// What a program starts has nothing of its queues: no lock outlives them there, and no byte is in its reach.
+#[test]
+fn s_17_a_child_process_holds_nothing_of_its_parents_queue() {
+    let dir = memory_or_disk();
+    let path = dir.path().join("queue");
+    let mut queue = Queue::publisher(&Linux, &path, options()).unwrap();
+    queue.append(Append { time_ns: 1, type_id: 1, flags: 0 }, &payload(1)).unwrap();
+    let mut reader = Queue::subscriber(&Linux, &path, "parent", SubscriberOptions::default()).unwrap();
+    _ = reader.next().unwrap();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    // It may still be between fork and exec.
+    std::thread::sleep(Duration::from_millis(50));
+    let name = path.to_str().unwrap();
+    let of_child = |what: &str| PathBuf::from(format!("/proc/{}/{what}", child.id()));
+    let maps = std::fs::read_to_string(of_child("maps")).unwrap();
+    assert!(maps.contains("sleep") && !maps.contains(name), "{maps}");
+    for fd in std::fs::read_dir(of_child("fd")).unwrap() {
+        let target = std::fs::read_link(fd.unwrap().path()).unwrap_or_default();
+        assert!(!target.starts_with(&path), "{}", target.display());
+    }
+    // Both of ours go; at once, with the child alive, others take their places.
+    drop((queue, reader));
+    let mut queue = Queue::publisher(&Linux, &path, options()).unwrap();
+    assert_eq!(queue.next_seq(), 2);
+    let mut reader = Queue::subscriber(&Linux, &path, "parent", SubscriberOptions::default()).unwrap();
+    queue.append(Append { time_ns: 2, type_id: 1, flags: 0 }, &payload(2)).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(child.try_wait().unwrap().is_none(), "it lived all the time");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Pids mean nothing across containers, and nothing here goes by one: locks, frames and deaths are seen all the same.
+#[test]
+fn s_14_a_writer_in_another_pid_namespace() {
+    let isolated = ["--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
+    let probe = Command::new("unshare").args(isolated).arg("true").stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to make a pid namespace");
+        return;
+    }
+    let dir = memory_or_disk();
+    Queue::publisher(&Linux, dir.path(), options()).unwrap().close().unwrap();
+    let mut reader = Queue::subscriber(&Linux, dir.path(), "here", SubscriberOptions::default()).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(isolated).arg(std::env::current_exe().unwrap());
+    let (mut child, _out) = start_by(command, "writer", dir.path());
+    let mut next = 1;
+    while next < 5000 {
+        if let Some(frame) = reader.next().unwrap() {
+            assert_eq!(frame.seq, next);
+            next += 1;
+        }
+    }
+    assert!(matches!(Queue::publisher(&Linux, dir.path(), options()), Err(Error::Locked { .. })));
+    assert_eq!(reader.writer_status(Duration::from_secs(60)).unwrap(), WriterStatus::Alive);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // `unshare` is gone, and the kernel ends the writer with it, which takes a moment.
+    let begun = Instant::now();
+    let queue = loop {
+        match Queue::publisher(&Linux, dir.path(), options()) {
+            Ok(queue) => break queue,
+            Err(Error::Locked { .. }) if begun.elapsed() < Duration::from_secs(10) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    while let Some(frame) = reader.next().unwrap() {
+        assert_eq!(frame.seq, next);
+        next += 1;
+    }
+    assert_eq!(queue.next_seq(), next, "all of it, and no more");
 }
 
 #[test]
