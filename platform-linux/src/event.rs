@@ -18,6 +18,7 @@
 //! The thread sleeps on both its words at once (`futex_waitv`, kernel 5.16). Without that call, or where a sandbox forbids
 //! it, it looks up every 10 ms for the loop's orders; wake-ups are as prompt as before.
 
+use crate::lease::pid;
 use chronicle_core::Region;
 use chronicle_platform::{Result, Trouble};
 use rustix::{
@@ -45,6 +46,8 @@ const PATH: &str = "eventfd";
 pub struct EventWait {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// The process that has the thread.
+    pid: u32,
 }
 
 #[derive(Debug)]
@@ -93,7 +96,7 @@ impl EventWait {
             .name("chronicle-wait".to_owned())
             .spawn(move || theirs.run(&region, offset))
             .map_err(trouble)?;
-        Ok(EventWait { shared, thread: Some(thread) })
+        Ok(EventWait { shared, thread: Some(thread), pid: pid() })
     }
 
     /// Has the descriptor become readable once the word is not `seen` any more, or its sleepers are woken.
@@ -132,6 +135,10 @@ impl AsRawFd for EventWait {
 
 impl Drop for EventWait {
     fn drop(&mut self) {
+        // A forked child has no such thread, and would wait for it for ever.
+        if self.pid != pid() {
+            return;
+        }
         self.shared.give(|orders| orders.stop = true);
         if let Some(thread) = self.thread.take() {
             // It cannot panic but by a bug, which it has printed.
@@ -269,6 +276,11 @@ mod tests {
         wait.arm(6);
         drop(wait);
         assert_eq!(Arc::strong_count(&map), 1, "the thread has ended");
+
+        let mut wait = EventWait::start(map.clone(), 128).unwrap();
+        wait.pid += 1;
+        drop(wait);
+        assert_eq!(Arc::strong_count(&map), 2, "as a forked child sees it, there is no thread to end");
     }
 
     #[test]

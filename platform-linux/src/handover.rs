@@ -2,7 +2,8 @@
 //!
 //! The receiver believes nothing: what arrives must be a regular file, and, unless it says otherwise, sealed against
 //! shrinking and growing, so that its length is the same for ever and no page can be taken away under a mapping. It has
-//! the same rights to the memory as its sender. What the bytes mean is for the protocol's own attaching to check.
+//! the same rights to the memory as its sender, which may still punch holes into it: they read as zeros, and only in reserved
+//! huge pages, where none is left to fill them, does a touch raise SIGBUS. What the bytes mean is for the protocol's own attaching to check.
 //!
 //! ```
 //! use chronicle_core::{Region, RegionMut};

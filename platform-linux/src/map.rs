@@ -2,7 +2,7 @@
 //!
 //! No slice of a mapping is formed here or anywhere: a mapping is an address and a length, reached through
 //! [`chronicle_core::Window`]. Mappings live until dropped and never move or grow. A peer that truncates the file makes
-//! later loads raise SIGBUS, which ends the process (see the crate's documentation).
+//! later loads raise SIGBUS, which ends the process unless the mapping is guarded (see the crate's documentation).
 //!
 //! The kernel writes dirty pages back when it likes; only [`chronicle_platform::File::sync`] says when it is done.
 
@@ -274,7 +274,8 @@ pub(crate) fn has_populate() -> bool {
 
 // SAFETY: `memmap2` gave `base`, page-aligned and so aligned to REGION_ALIGN, and it stays mapped, readable and in place
 // until `Mapping` drops; moving the value moves only the address. This crate reaches the bytes through atomics only.
-// A truncated file makes loads raise SIGBUS, which ends the process: no load returns, so none returns wrongly.
+// A truncated file makes loads raise SIGBUS, which ends the process: no load returns, so none returns wrongly. Where the
+// mapping is guarded, zeros take the place of what is gone, at the same address and with the same rights.
 unsafe impl Region for LinuxMap {
     #[inline]
     fn base(&self) -> NonNull<u8> {

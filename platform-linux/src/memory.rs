@@ -294,6 +294,9 @@ fn node_at(map: &LinuxMapMut, offset: usize) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Linux;
+    use chronicle_core::RegionMut;
+    use chronicle_platform::Platform;
 
     const SMAPS: &str = "\
 7f0000000000-7f0000400000 rw-s 00000000 00:01 1 /memfd:chronicle (deleted)
@@ -325,5 +328,35 @@ ShmemPmdMapped:        0 kB
         let found = Smaps::of(&smaps, memory.map.base().as_ptr() as usize).expect("the kernel tells of our mapping");
         assert_eq!(found.page_bytes, page_size() as u64);
         assert_eq!(memory.pages.huge_bytes, Some(found.joined_bytes));
+    }
+
+    #[test]
+    fn huge_pages_are_what_the_kernel_says_that_they_are() {
+        for asked in [PageSize::Transparent, PageSize::Huge2M] {
+            let memory = make(HUGE_PAGE + 4, &MemoryOptions { pages: asked, ..MemoryOptions::default() }).unwrap();
+            let len = memory.map.len();
+            memory.map.window_mut().store(len - 4, 9);
+            let again = Linux.map(&memory.file, len).unwrap();
+            assert_eq!(again.window().load(len - 4), 9);
+            match memory.pages.got {
+                PageSize::Huge2M => {
+                    assert_eq!((len, memory.pages.huge_bytes), (2 * HUGE_PAGE, Some(len as u64)));
+                    Linux.map(&memory.file, 4096).expect_err("part of a page");
+                    assert_eq!(Linux.ask_huge(&memory.map).got, PageSize::Huge2M);
+                }
+                PageSize::Transparent => assert!(memory.pages.huge_bytes.is_some_and(|bytes| bytes <= len as u64)),
+                PageSize::Base => assert_eq!(memory.pages.huge_bytes, Some(0)),
+            }
+            assert!(memory.file.is_sealed().unwrap());
+            eprintln!("{:?} in {len} bytes", memory.pages);
+        }
+    }
+
+    #[test]
+    fn where_pages_of_2_mib_run_out_smaller_ones_are_used_and_the_reason_told() {
+        // More than any machine that runs this has reserved.
+        let len = 1 << 40;
+        let trouble = reserved(len, &MemoryOptions::default()).map(drop).expect_err("a TiB of reserved pages");
+        assert!(!no_reserved_pages(&trouble).is_empty());
     }
 }

@@ -6,7 +6,9 @@
 #![cfg(target_os = "linux")]
 
 use chronicle_core::{Region, RegionMut};
-use chronicle_platform::{Accept, File, Lock, MemoryOptions, Open, PageSize, Platform, TroubleKind, Woken};
+use chronicle_platform::{
+    Accept, File, HUGE_PAGE, Lock, Medium, MemoryOptions, Open, PageSize, Platform, TroubleKind, Woken,
+};
 use chronicle_platform_linux::{Linux, LinuxFile, io_uring, uring};
 use std::{
     env,
@@ -521,6 +523,64 @@ fn s_12_faults_that_are_not_a_guarded_mappings_go_where_they_went_before() {
         let test = "s_12_faults_that_are_not_a_guarded_mappings_go_where_they_went_before";
         let output = command(&[], test, &dir).output().unwrap();
         assert_eq!(output.status.signal(), Some(SIGBUS), "{way}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn s_12_a_guard_whose_handler_was_replaced_is_refused() {
+    if let Some(dir) = child() {
+        let file = Linux.open(&dir.join("file"), Open::Create).unwrap();
+        file.allocate(4096).unwrap();
+        let (a, b) = (Linux.map(&file, 4096).unwrap(), Linux.map(&file, 4096).unwrap());
+        Linux.guard(&a).unwrap();
+        // SAFETY: what the kernel does by itself needs no care; nothing faults here.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+        let trouble = Linux.guard(&b).unwrap_err();
+        let source = std::error::Error::source(&trouble).unwrap().to_string();
+        assert!(source.contains("replaced"), "{trouble}: {source}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    run(command(&[], "s_12_a_guard_whose_handler_was_replaced_is_refused", dir.path()));
+}
+
+#[test]
+fn files_of_huge_pages_are_mapped_whole_and_guarded() {
+    if let Some(dir) = child() {
+        let at = dir.join("huge");
+        Linux.create_dirs(&at).unwrap();
+        let mount = Command::new("mount").args(["-t", "hugetlbfs", "-o", "pagesize=2M", "none"]).arg(&at).output();
+        if !mount.is_ok_and(|output| output.status.success()) {
+            return eprintln!("skipped: hugetlbfs cannot be mounted here");
+        }
+        assert_eq!(Linux.medium(&at).unwrap(), Medium::Memory);
+        let len = 2 * HUGE_PAGE;
+        let file = Linux.open(&at.join("file"), Open::Create).unwrap();
+        if let Err(trouble) = file.allocate(len as u64) {
+            assert_eq!(trouble.kind(), TroubleKind::NoSpace);
+            return eprintln!("skipped: this machine has no two reserved huge pages");
+        }
+        Linux.map(&file, 4096).expect_err("part of a page");
+        let (map, reading) = (Linux.map_mut(&file, len).unwrap(), Linux.map(&file, len).unwrap());
+        Linux.prefault_mut(&map).unwrap();
+        let pages = Linux.ask_huge(&map);
+        assert_eq!((pages.got, pages.huge_bytes), (PageSize::Huge2M, Some(len as u64)), "{pages:?}");
+        Linux.guard_mut(&map).unwrap();
+        Linux.guard(&reading).unwrap();
+        map.window_mut().store(0, 7);
+        file.set_len(HUGE_PAGE as u64).unwrap();
+        map.window_mut().store(len - 4, 1);
+        assert_eq!((reading.window().load(0), reading.window().load(len - 4)), (7, 0));
+        assert!(Linux.is_damaged_mut(&map) && Linux.is_damaged(&reading));
+        return;
+    }
+    let wrapper = ["unshare", "--mount"];
+    if !rustix::process::getuid().is_root() {
+        return eprintln!("skipped: only root mounts hugetlbfs");
+    }
+    if works(&wrapper) {
+        let dir = tempfile::tempdir().unwrap();
+        run(command(&wrapper, "files_of_huge_pages_are_mapped_whole_and_guarded", dir.path()));
     }
 }
 

@@ -236,15 +236,16 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn remove_memory(&self, name: &str) -> Result<()>;
     /// Asks for huge pages behind a mapping, best before its first touch, and says what it has.
     fn ask_huge(&self, map: &Self::MapMut) -> Pages;
-    /// Asks for pages that are still absent to come from `node`, with none to only look, and says where those lie that
-    /// are present.
+    /// Asks for pages that are still absent to come from `node`, or with none only looks, and says where some of them lie;
+    /// those that it looks at are present afterwards.
     fn place(&self, map: &Self::MapMut, node: Option<u32>) -> Placement;
-    /// Guards a mapping, once and until it is dropped: where a peer cuts the file and its pages are gone, loads find zeros
-    /// and stores go nowhere, instead of ending the process, and the mapping is damaged for good.
+    /// Guards a mapping until it is dropped: where a peer cuts the file and its pages are gone, loads find zeros and stores
+    /// reach nobody, instead of ending the process, and the mapping is damaged for good.
     fn guard(&self, map: &Self::Map) -> Result<()>;
     /// As [`Platform::guard`].
     fn guard_mut(&self, map: &Self::MapMut) -> Result<()>;
-    /// Whether a guarded mapping lost pages before now: nothing that was read from it since is what the peer wrote.
+    /// Whether a page of a guarded mapping was touched and gone. To be asked after bytes were read and before they are
+    /// believed: `false` says that they are the file's.
     fn is_damaged(&self, map: &Self::Map) -> bool;
     /// As [`Platform::is_damaged`].
     fn is_damaged_mut(&self, map: &Self::MapMut) -> bool;
