@@ -80,6 +80,18 @@ fn main() {
         });
     }
 
+    // Scripts of seven bytes a step: pushes and reads in turn; a lap and more, then reads; a word changed under a reader.
+    let [push, read, attach, follow, change] = [0u8, 2, 5, 6, 7];
+    let step = |op: u8, at: u8, word: u32| [&[op, at, 0][..], &word.to_le_bytes()].concat();
+    let turns: Vec<u8> = (1..20).flat_map(|len| [step(push, len, 0), step(read, 0, 96)].concat()).collect();
+    let laps: Vec<u8> =
+        (0..40).flat_map(|_| step(push, 16, 0)).chain((0..30).flat_map(|_| step(read, 1, 96))).collect();
+    let change =
+        [&laps[..140], &step(change, 200, 9)[..], &step(attach, 0, 3)[..], &step(follow, 0, 0)[..], &turns].concat();
+    for (name, script) in [("turns", &turns), ("laps", &laps), ("change", &change)] {
+        put("ring_broadcast", name, 2, script);
+    }
+
     // A partition of some snapshots and deltas, growing and sealed, and what an archive makes of it.
     let sim = Sim::new(3);
     let name = |text: &str| Name::new(text).expect("a name");
