@@ -2,12 +2,12 @@
 //!
 //! An ordinary `memcpy` from memory that a peer may be writing is undefined, even if the bytes are thrown away after
 //! a failed check. These copies mean: *one relaxed `AtomicU32` access for each 4-aligned word, in some order*. The
-//! portable form is written just so; on x86-64 with SSE2 and on AArch64 the same meaning is carried out 16 bytes at a
-//! time by inline assembly, which the compiler can neither tear nor merge. What it may assume of the hardware, and no
-//! more: a 16-byte SSE access at a 4-aligned address is never split inside an aligned 4-byte word; a load or store pair
+//! portable form is written just so; on x86-64 and on AArch64 the same meaning is carried out 8 or 16 bytes at a time
+//! by inline assembly, which the compiler can neither tear nor merge. What it may assume of the hardware, and no more: an
+//! 8-byte or a 16-byte SSE access at a 4-aligned address is never split inside an aligned 4-byte word; a load or store pair
 //! of *32-bit* registers is single-copy atomic for each of the two words. (A pair of 64-bit registers is not, where the
-//! address is a multiple of 4 but not of 8.) Only the shared side is touched by assembly on AArch64: private memory may
-//! have any alignment, and how to reach that is the compiler's knowledge.
+//! address is a multiple of 4 but not of 8.) Where copies are short, and on AArch64, only the shared side is touched by assembly: private
+//! memory may have any alignment or be a register, and how to reach that is the compiler's knowledge.
 //!
 //! Never here: bounds checks (see `region.rs`), orderings stronger than relaxed.
 
@@ -15,6 +15,14 @@
 #![cfg_attr(loom, allow(dead_code))]
 
 use crate::sync::{AtomicU32, Ordering};
+
+/// Up to so many bytes go through general registers.
+///
+/// Short payloads have just been put together from numbers on the caller's stack. A 16-byte load that spans two such
+/// stores cannot be forwarded: it waits until they leave the core, behind every store to the region that still waits for
+/// its cache line from the other processor, some 100 ns each. 8-byte loads are forwarded, and where the compiler still
+/// has the numbers in registers there is no load at all.
+const SHORT: usize = 128;
 
 /// Copies `len` bytes of private memory into shared words.
 ///
@@ -27,7 +35,7 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while at + 64 <= len {
+    while len > SHORT && at + 64 <= len {
         // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
         // stands for sixteen relaxed stores of the words it covers.
         unsafe {
@@ -51,21 +59,20 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
         }
         at += 64;
     }
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while at + 16 <= len {
-        // SAFETY: 16 bytes from `at` lie inside both ranges. For the memory model the block stands for four relaxed
-        // stores of the words it covers.
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    while at + 8 <= len {
+        // SAFETY: 8 bytes from `at` lie inside `src`, and every bit pattern is a number.
+        let two = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
+        // SAFETY: 8 bytes from `at` lie inside `dst`. For the memory model the block stands for two relaxed stores.
         unsafe {
             core::arch::asm!(
-                "movups {x}, [{src}]",
-                "movups [{dst}], {x}",
-                x = out(xmm_reg) _,
-                src = in(reg) src.wrapping_add(at),
+                "mov qword ptr [{dst}], {two}",
+                two = in(reg) two,
                 dst = in(reg) dst.wrapping_add(at),
                 options(nostack, preserves_flags),
             );
         }
-        at += 16;
+        at += 8;
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {
@@ -106,7 +113,7 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while at + 64 <= len {
+    while len > SHORT && at + 64 <= len {
         // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
         // stands for sixteen relaxed loads of the words it covers.
         unsafe {
@@ -130,21 +137,21 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
         }
         at += 64;
     }
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while at + 16 <= len {
-        // SAFETY: 16 bytes from `at` lie inside both ranges. For the memory model the block stands for four relaxed
-        // loads of the words it covers.
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    while at + 8 <= len {
+        let two: u64;
+        // SAFETY: 8 bytes from `at` lie inside `src`. For the memory model the block stands for two relaxed loads.
         unsafe {
             core::arch::asm!(
-                "movups {x}, [{src}]",
-                "movups [{dst}], {x}",
-                x = out(xmm_reg) _,
+                "mov {two}, qword ptr [{src}]",
+                two = out(reg) two,
                 src = in(reg) src.wrapping_add(at),
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
+                options(nostack, preserves_flags, readonly),
             );
         }
-        at += 16;
+        // SAFETY: 8 bytes from `at` lie inside `dst`.
+        unsafe { dst.wrapping_add(at).cast::<u64>().write_unaligned(two) };
+        at += 8;
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {

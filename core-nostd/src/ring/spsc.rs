@@ -250,7 +250,10 @@ impl From<Damage> for PushError {
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::spsc::Producer<&'static chronicle_core::HeapRegion>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Producer<R> {
     region: R,
     /// Offset in the region of the next frame.
@@ -651,6 +654,13 @@ impl From<Damage> for PopError {
     }
 }
 
+/// How far ahead of the frame being read its successors' cache lines are asked for.
+///
+/// Where the next frame begins is known only once this one's header is here, so the processor cannot fetch ahead by
+/// itself: without this each frame waits for its line, 34 ns at 64 bytes where 15 suffice. Never past what is published:
+/// those lines are the producer's.
+const AHEAD: usize = 512;
+
 /// The reading end.
 ///
 /// It trusts nothing in the region: lengths are loaded once and checked against what is published, every frame must
@@ -672,7 +682,10 @@ impl From<Damage> for PopError {
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::spsc::Consumer<&'static chronicle_core::HeapRegion>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Consumer<R> {
     region: R,
     /// Offset in the region of the next frame.
@@ -733,12 +746,20 @@ impl<R: RegionMut> Consumer<R> {
     /// `out` is too short, and the frame is still there; or damage, as [`Consumer::step`].
     #[inline]
     pub fn pop<'o>(&mut self, out: &'o mut [u8]) -> Result<Option<(u64, &'o mut [u8])>, PopError> {
-        let Some(Frame { seq, payload }) = self.peek()? else { return Ok(None) };
-        if payload.len() > out.len() {
-            return Err(PopError::TooShort { needed: payload.len() });
+        if self.frame_here().is_none() && self.seek()?.is_none() {
+            return Ok(None);
         }
-        let bytes = payload.copy_to(out);
-        self.pass(payload.len());
+        // Once more: `seek` may have moved, and a peer may have changed the header since.
+        let Some(Frame { seq, payload }) = self.frame_here() else { return Ok(None) };
+        let len = payload.len();
+        if len > out.len() {
+            return Err(PopError::TooShort { needed: len });
+        }
+        let bytes = &mut out[..len];
+        // SAFETY: `frame_here` found `len` bytes behind a header that begins before `end`, all of it in multiples of 8
+        // inside the data area and so inside the region (`attach`); `bytes` is valid for its length.
+        unsafe { self.region.window().move_out_proved(self.at.get() + FRAME_HEADER_LEN, bytes.as_mut_ptr(), len) };
+        self.pass(len);
         self.release();
         Ok(Some((seq, bytes)))
     }
@@ -796,6 +817,9 @@ impl<R: Region> Consumer<R> {
             return None;
         }
         let (len, found) = self.header(at);
+        if end - at > AHEAD {
+            self.region.window().prefetch(at + AHEAD);
+        }
         // A pad's bit makes the length larger than any ring.
         (u64::from(len) <= (end - at - FRAME_HEADER_LEN) as u64 && found == seq as u32)
             .then(|| Frame { seq, payload: Payload::shared(self.region.window(), at + FRAME_HEADER_LEN, len as usize) })
