@@ -1,7 +1,8 @@
 //! The `chronicle` command.
 //!
 //! One file per command; `run.rs` holds what they share: the root, exit codes, output. A command never
-//! prints half an answer: it collects, then prints a table or, with `--json`, one object.
+//! prints half an answer: it collects, then prints a table or, with `--json`, one object. The two whose answers have no
+//! bound, `cat` and `export`, print line by line, and their exit code says whether that was all.
 //!
 //! Exit codes: 0 done; 1 it found a problem (damage, a gap where a book was asked for, a check that failed);
 //! 2 called wrongly (arguments, a root that does not exist, a name that is not there).
