@@ -46,6 +46,7 @@ pub(crate) fn make(len: usize, options: &MemoryOptions<'_>) -> Result<Memory<cra
         }
     }
     let whole = whole(len, page_size(), options)?;
+    room(whole, options)?;
     let file = match options.name {
         Some(name) => crate::file::open(&path_of("make memory", name)?, Open::Create)?,
         None => nameless(MemfdFlags::empty())?,
@@ -112,6 +113,23 @@ fn whole(len: usize, page: usize, options: &MemoryOptions<'_>) -> Result<usize> 
     let trouble = || Trouble::new("make memory", options.name.unwrap_or(NAMELESS), Errno::INVAL);
     memory_len(len, page)
         .ok_or_else(|| trouble().noting(format!("{len} bytes are no multiple of 4 above 0, or too many")))
+}
+
+/// Refuses what the machine does not have: filling it would have the kernel end processes until there is room.
+fn room(whole: usize, options: &MemoryOptions<'_>) -> Result<()> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    match available(&meminfo) {
+        Some(bytes) if whole as u64 > bytes => {
+            let trouble = Trouble::new("make memory", options.name.unwrap_or(NAMELESS), Errno::NOSPC);
+            Err(trouble.noting(format!("{whole} bytes asked for, {bytes} available (MemAvailable)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn nameless(flags: MemfdFlags) -> Result<LinuxFile> {
@@ -319,6 +337,33 @@ ShmemPmdMapped:        0 kB
         assert_eq!(found(0x7f00_0040_0000), Some(Smaps { page_bytes: 2 << 20, joined_bytes: 0 }));
         assert_eq!(found(0x7f00_0000), None, "a prefix is another address");
         assert_eq!(Smaps::of("", 1), None);
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_before_it_is_filled() {
+        let trouble = make(1 << (usize::BITS - 2), &MemoryOptions::default()).map(drop).unwrap_err();
+        assert_eq!(trouble.kind(), chronicle_platform::TroubleKind::NoSpace);
+        assert!(trouble.to_string().contains("MemAvailable"), "{trouble}");
+        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    12 kB\n"), Some(12 << 10));
+        assert_eq!(available("MemAvailable:\n"), None);
+    }
+
+    #[test]
+    fn a_name_is_one_that_shm_open_knows() {
+        let name = format!("chronicle-{:016x}", crate::lease::random() as u64);
+        let memory = make(4096, &MemoryOptions { name: Some(&name), ..MemoryOptions::default() }).unwrap();
+        memory.map.window_mut().store(0, 11);
+        let theirs = std::ffi::CString::new(format!("/{name}")).unwrap();
+        // SAFETY: the name ends in a zero.
+        let fd = unsafe { libc::shm_open(theirs.as_ptr(), libc::O_RDWR, 0) };
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: the call gave it to us just now.
+        let fd = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+        let file = LinuxFile::adopt(fd, chronicle_platform::Accept::Any).unwrap();
+        assert_eq!(Linux.map(&file, 4096).unwrap().window().load(0), 11);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::shm_unlink(theirs.as_ptr()) }, 0);
+        open(&name, Open::Read).expect_err("its name is gone");
     }
 
     #[test]

@@ -102,6 +102,9 @@ impl Default for Faults {
 const PROCESSORS: u32 = 4;
 const NODES: u32 = 2;
 
+/// A simulated machine's memory is a real one's; more than any has is refused before its pages are counted.
+const MOST_MEMORY: u64 = 1 << 40;
+
 /// One process on a simulated machine. Clones are the same process.
 #[derive(Clone)]
 pub struct Sim {
@@ -672,6 +675,10 @@ impl Platform for Sim {
             let path = options.name.unwrap_or("memory");
             return Err(Trouble::new("make memory", path, io::Error::from_raw_os_error(EINVAL)));
         };
+        if whole as u64 > MOST_MEMORY {
+            let path = options.name.unwrap_or("memory");
+            return Err(Trouble::new("make memory", path, io::Error::from_raw_os_error(ENOSPC)));
+        }
         let file = match options.name {
             Some(name) => self.open(&self.memory_path("make memory", name)?, Open::Create)?,
             None => {
