@@ -2,7 +2,8 @@
 """A reader of Chronicle's files, written from docs/format.md alone; numbers in comments are its sections.
 
 Usage: reader.py FILE...      every frame as a line of JSON: {seq, time_ns, type_id, flags, len, payload}
-       reader.py --entries X  what an index (.idx), a cold file's tables, a cursor or control.meta says
+       reader.py --entries X  what an index (.idx), a cold file's tables, a cursor, control.meta, meta.json or a refinery's
+                              checkpoint says
 
 FILE is a segment, a partition, a recorded raw segment, or a cold file (its index beside it, if there, must agree).
 Everything the page asks a verifying reader to check is checked; damage ends with exit 1 and its offset.
@@ -11,6 +12,7 @@ Needs Python 3.9 or newer and, for cold files, the module `zstandard` or the com
 import hashlib
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -254,6 +256,194 @@ def seek_index(data):
             yield {"slot": (at - 64) // 32, "seq": seq, "min_time": low, "max_time": high, "offset": offset}
 
 
+# 11 meta.json
+
+
+def meta(data):
+    """The content, and that it is written in the only way there is."""
+    tail = re.fullmatch(rb'"crc32": "([0-9a-f]{8})"\n}\n', data[-22:])
+    if not tail:
+        raise Damage(max(len(data) - 22, 0), "no crc32 at the end")
+    expect(len(data) - 12, "crc32", int(tail[1], 16), zlib.crc32(data[:-22]))
+    content = json.loads(data)
+    # Python escapes no DEL either, and writes \b \t \n \f \r and \u00xx as the page says.
+    expect(0, "spelling", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), data)
+    names = "venue symbol_id symbol_version_id symbol_code raw_symbol date source ingest_time event_time_range completeness"
+    names += " late_policy sealed counts crc32"
+    expect(0, "members", list(content), names.split())
+    expect(0, "counts", list(content["counts"]), sorted(content["counts"]))
+    if 0 in content["counts"].values():
+        raise Damage(0, "a count of 0")
+    time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
+    gaps = content["completeness"]["gaps"]
+    ranges = [found for found in (content["ingest_time"], content["event_time_range"]) if found]
+    for text in [found[end] for found in ranges for end in ("first", "last")] + [gap["time"] for gap in gaps]:
+        if not time.fullmatch(text):
+            raise Damage(0, f"{text!r} is no time")
+    return content
+
+
+# 12 A refinery's checkpoint
+
+
+class Postcard:
+    """The types of the body, read one after another."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 24
+
+    def take(self, size):
+        if self.at + size > len(self.data):
+            raise Damage(self.at, f"{size} bytes needed")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def number(self):
+        value = shift = 0
+        while True:
+            (byte,) = self.take(1)
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def signed(self):
+        value = self.number()
+        return value >> 1 ^ -(value & 1)
+
+    def byte(self):
+        return struct.unpack("<b", self.take(1))[0]
+
+    def bool(self):
+        return {b"\0": False, b"\1": True}[self.take(1)]
+
+    def bytes(self):
+        return self.take(self.number()).hex()
+
+    def text(self):
+        return self.take(self.number()).decode()
+
+    def option(self, read):
+        return read() if self.bool() else None
+
+    def many(self, read):
+        return [read() for _ in range(self.number())]
+
+    def map(self, key, read):
+        return {key(): read() for _ in range(self.number())}
+
+    def fields(self, **readers):
+        return {name: read() for name, read in readers.items()}
+
+    def pair(self):
+        return self.number(), self.number()
+
+    def policy(self):
+        return ("reject", "late_stream")[self.number()]
+
+    def stream(self):
+        return ("book", "trades", "quotes", "opaque", "late")[self.number()]
+
+    def cursor(self):
+        return self.fields(created_ns=self.number, queue_id=lambda: self.take(16).hex(), seq=self.number)
+
+    def source(self):
+        return self.fields(name=self.text, sha256=lambda: self.option(lambda: self.take(32).hex()))
+
+    def partition(self):
+        counts = "events applied dropped_before_snapshot duplicates not_applied late snapshots".split()
+        return self.fields(exists=self.bool, sealed=self.bool, **{name: self.number for name in counts})
+
+    def gap(self):
+        numbers = "after next missing_from missing_to time_ns".split()
+        return self.fields(**{name: self.number for name in numbers}, cause=self.text, carried=self.bool)
+
+    def day(self):
+        return self.fields(
+            late_policy=self.policy,
+            sealed=self.bool,
+            partitions=lambda: self.map(self.stream, self.partition),
+            gaps=lambda: self.many(self.gap),
+            sources=lambda: self.many(self.number),
+            ingest_ns=lambda: self.option(self.pair),
+            event_ns=lambda: self.option(self.pair),
+        )
+
+    def kept(self):
+        source = lambda: self.option(self.number)
+        number = self.number
+        return self.fields(ingest_ns=number, type_id=number, source=source, time_ns=number, payload=self.bytes)
+
+    def waiting(self):
+        return self.fields(records=lambda: self.many(self.kept), len=self.number)
+
+    def spelling(self):
+        return self.fields(exp=self.byte, trimmed=self.bool, mixed=self.bool, surely_trimmed=self.bool)
+
+    def book(self):
+        side = lambda: self.many(lambda: (self.signed(), self.signed()))
+        return self.fields(bids=side, asks=side, price=self.spelling, qty=self.spelling, blank=self.bool)
+
+    def symbol(self):
+        number, optional = self.number, lambda: self.option(self.number)
+        return self.fields(
+            code=self.text,
+            raw=self.text,
+            clock=number,
+            days=lambda: self.map(self.text, self.day),
+            next_seal=number,
+            untimed=self.waiting,
+            overdue=number,
+            absurd_time=number,
+            last_trade=optional,
+            last_quote=optional,
+            seen=optional,
+            book=self.book,
+            valid=self.bool,
+            last_id=number,
+            last_event_ns=number,
+            floor=lambda: self.option(self.text),
+            next_minute=number,
+            waiting=self.waiting,
+            pending=lambda: self.option(self.kept),
+            gap=lambda: self.option(self.gap),
+            raw_lost=self.bool,
+            late_ids=lambda: self.option(self.pair),
+        )
+
+    def place(self):
+        return self.fields(symbol=self.number, date=self.text, stream=self.stream)
+
+    def committed(self):
+        numbers = "len next_seq running_crc min_time max_time".split()
+        return self.place() | self.fields(**{name: self.number for name in numbers}, sealed=self.bool)
+
+    def body(self):
+        return self.fields(
+            cursor=lambda: self.option(self.cursor),
+            venue=self.text,
+            symbols=lambda: self.many(self.symbol),
+            sources=lambda: self.many(self.source),
+            source=lambda: self.option(self.number),
+            late_policy=self.policy,
+            committed=lambda: self.many(self.committed),
+            sealing=lambda: self.many(lambda: (self.number(), self.text())),
+        )
+
+
+def checkpoint(data):
+    if len(data) < 24:
+        raise Damage(0, f"24 bytes needed, {len(data)} there")
+    version, zero, crc, size = struct.unpack_from("<HHIQ", data, 8)
+    expect(8, "version, zero", (version, zero), (2, 0))
+    expect(16, "len", size, len(data) - 24)
+    expect(12, "crc", crc, zlib.crc32(data[24:], size & 0xFFFFFFFF))
+    reader = Postcard(data)
+    body = reader.body()
+    expect(reader.at, "end of the body", len(data), reader.at)
+    return body
+
+
 def read(path, entries):
     with open(path, "rb") as file:
         data = file.read()
@@ -268,6 +458,10 @@ def read(path, entries):
             return small(data, magic)
         if magic == b"CHRONIDX":
             return seek_index(data)
+        if magic == b"QREFINE1":
+            return [checkpoint(data)]
+        if magic[:1] == b"{":
+            return [meta(data)]
         raise Damage(0, f"{magic!r} has no entries")
     return frames(cold(data, path) if magic[:4] == b"\x28\xb5\x2f\xfd" else data)
 

@@ -29,7 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::refinery::{Place, Refinery};
 
-const MAGIC: [u8; 8] = *b"QREFINE1";
+pub(crate) const MAGIC: [u8; 8] = *b"QREFINE1";
 const VERSION: u16 = 2;
 /// Longest file that is read: thousands of books of a hundred thousand levels.
 const LEN_MAX: u64 = 8 << 30;

@@ -190,6 +190,26 @@ pub fn durable_lens<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Res
     Ok(checkpoint.committed.iter().filter_map(of).collect())
 }
 
+/// Whether a file is a checkpoint, by its first bytes.
+#[must_use]
+pub fn is_checkpoint<P: Platform>(platform: &P, path: &Path) -> bool {
+    let mut magic = checkpoint::MAGIC.map(|_| 0);
+    let read = platform.open(path, Open::Read).and_then(|file| file.read_at(&mut magic, 0));
+    read.is_ok() && magic == checkpoint::MAGIC
+}
+
+/// Reads a checkpoint and checks every byte of it; what it says of partitions, [`durable_lens`] tells.
+///
+/// # Errors
+///
+/// It is damaged, or cannot be read.
+pub fn verify_checkpoint<P: Platform>(platform: &P, path: &Path) -> Result<()> {
+    match Checkpoint::read(platform, path)? {
+        Some(_) => Ok(()),
+        None => Err(Trouble::new("open", path, std::io::Error::from(std::io::ErrorKind::NotFound)).into()),
+    }
+}
+
 fn must_exist<P: Platform>(platform: &P, root: &Root) -> Result<()> {
     for dir in [&root.hot, &root.warm, &root.cold, &root.state] {
         if platform.exists(dir)? {

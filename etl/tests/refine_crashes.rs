@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chronicle_etl::Error;
-use chronicle_etl::refine::{Options, refine, seal_aged};
+use chronicle_etl::refine::{Options, durable_lens, refine, seal_aged};
 use chronicle_etl::refinery::LatePolicy;
 use chronicle_etl::report::Report;
 use chronicle_platform::Platform;
@@ -23,6 +23,7 @@ use chronicle_platform::sim::{Faults, Sim};
 use chronicle_storage::archive;
 use chronicle_storage::root::{Root, Tier};
 use chronicle_storage::tier::{Policy, run_once};
+use chronicle_storage::verify::{Options as VerifyOptions, verify_with};
 use support_root::{append, difference, name, tree};
 use support_synthetic::{HOUR, day, delta, quote, snapshot, source, stormy};
 
@@ -78,6 +79,18 @@ fn same(left: &(Tree, Tree), right: &(Tree, Tree), story: &str) {
     }
 }
 
+/// What a crash leaves is no damage: `verify` says so at once, before anybody repaired anything.
+fn intact(sim: &Sim, story: &str) {
+    let root = root();
+    let lens = durable_lens(sim, &root, &name(VENUE)).unwrap_or_else(|e| panic!("{story}: {e}"));
+    let lens: BTreeMap<_, _> = lens.into_iter().map(|(id, len)| (root.partition(Tier::Warm, &id), len)).collect();
+    let synced_len = |path: &Path| lens.get(path).copied();
+    let options = VerifyOptions { threads: 1, synced_len: &synced_len };
+    let report =
+        verify_with(sim, Path::new("/root"), options, &mut |_, _| {}).unwrap_or_else(|e| panic!("{story}: {e}"));
+    assert!(report.is_intact(), "{story}: verify: {:#?}", report.problems);
+}
+
 /// Every so many operations, so that a debug build takes seconds; the offset moves with the test.
 fn steps(operations: u64, offset: u64) -> impl Iterator<Item = u64> {
     let step: u64 = std::env::var("CHRONICLE_CRASH_STEP").ok().and_then(|s| s.parse().ok()).unwrap_or(29);
@@ -106,6 +119,7 @@ fn a_power_cut_at_any_operation_changes_no_byte() {
         let _ = take_in(&again);
         let survivor = again.crash();
         let story = format!("cut at {n} of {operations}");
+        intact(&survivor, &story);
         assert_eq!(take_in(&survivor).unwrap_or_else(|e| panic!("{story}: {e}")), report, "{story}");
         same(&expected, &partitions(&survivor), &story);
     }
@@ -128,8 +142,10 @@ fn a_kill_at_any_operation_changes_no_byte() {
         let killed = whole_life(&victim).is_err();
         assert!(killed || n > operations - operations / 10, "{n} of {operations} was never reached");
         let story = format!("killed at {n} of {operations}");
+        intact(&sim, &story);
         assert_eq!(whole_life(&sim).unwrap_or_else(|e| panic!("{story}: {e}")), report, "{story}");
         same(&expected, &partitions(&sim), &story);
+        intact(&sim, &story);
     }
 }
 
@@ -147,6 +163,7 @@ fn a_power_cut_in_the_life_of_a_day_changes_no_byte() {
         let _ = whole_life(&sim);
         let survivor = sim.crash();
         let story = format!("cut at {n} of {operations}");
+        intact(&survivor, &story);
         whole_life(&survivor).unwrap_or_else(|e| panic!("{story}: {e}"));
         same(&expected, &partitions(&survivor), &story);
     }
@@ -189,8 +206,10 @@ fn a_kill_while_records_are_late_for_a_day_in_the_archive_changes_no_byte() {
         victim.kill_at(sim.operations() + n);
         let _ = whole_life(&victim);
         let story = format!("killed at {n} of {operations}");
+        intact(&sim, &story);
         assert_eq!(whole_life(&sim).unwrap_or_else(|e| panic!("{story}: {e}")), report, "{story}");
         same(&expected, &partitions(&sim), &story);
+        intact(&sim, &story);
 
         let sim = base.crash();
         sim.crash_at(sim.operations() + n);

@@ -14,11 +14,11 @@
 //! | [`archive`] | cold files: seekable zstd, its tables and index |
 //! | [`tier`] | what moves from warm to cold, and how |
 //! | [`verify`](mod@verify), [`inspect`](mod@inspect) | is it intact, and what is it |
-//! | [`meta`] | `meta.json` beside a day's partitions |
+//! | [`meta`], [`tally`] | `meta.json` beside a day's partitions, and what it counts of them |
 //!
 //! Everything is generic over [`chronicle_platform::Platform`]: the same code runs on Linux and on the simulator that
-//! loses power. Nothing here parses a payload, knows a venue, opens a socket or contains unsafe code; no manifest is
-//! kept, the file system is the index.
+//! loses power. Nothing here parses a payload (but [`tally`] looks at one byte), knows a venue, opens a socket or contains
+//! unsafe code; no manifest is kept, the file system is the index.
 #![forbid(unsafe_code)]
 
 pub mod archive;
@@ -32,6 +32,7 @@ pub mod raw;
 pub mod reader;
 pub mod recorder;
 pub mod root;
+pub mod tally;
 pub mod tier;
 mod time;
 pub mod verify;

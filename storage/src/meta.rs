@@ -4,6 +4,17 @@
 //! changes what it says. Its bytes depend on its content alone: fields in the order below, maps sorted, times as text
 //! with nine digits, one line feed at the end. It holds names, never paths of the machine that wrote it.
 //!
+//! ```text
+//! {
+//!   "venue": …                 the fields of Meta
+//!   …
+//!   "crc32": "1a2b3c4d"        CRC-32 of every byte before "crc32", eight hex digits
+//! }
+//! ```
+//!
+//! There is one way to write a content, and the checksum stands behind all of it: no byte of the file can change and pass
+//! [`Meta::parse`]. `docs/format.md` section 11 is normative.
+//!
 //! Nothing reads it to find data: partitions speak for themselves, and it may be lost without losing any of them.
 
 use crate::{
@@ -15,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 /// Longest `meta.json` that is read: a day with a million gaps is not one that we wrote.
-const MAX_LEN: u64 = 64 << 20;
+pub(crate) const MAX_LEN: u64 = 64 << 20;
 
 /// The content of a `meta.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,12 +129,26 @@ pub struct Gap {
     pub carried: bool,
 }
 
+/// How the object of the other fields ends, which the checksum is put in place of.
+const END: &str = "\n}";
+/// What stands between the other fields and the checksum.
+const BETWEEN: &str = ",\n  ";
+/// The checksum's name, up to its digits.
+const CRC: &str = "\"crc32\": \"";
+/// And what stands behind them.
+const BEHIND: &str = "\"\n}\n";
+/// Hex digits of the checksum.
+const DIGITS: usize = 8;
+
 impl Meta {
     /// The file's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).expect("bug: strings, integers and vectors are always JSON");
-        bytes.push(b'\n');
+        bytes.truncate(bytes.len() - END.len());
+        bytes.extend_from_slice(BETWEEN.as_bytes());
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(format!("{CRC}{crc:08x}{BEHIND}").as_bytes());
         bytes
     }
 
@@ -131,15 +156,39 @@ impl Meta {
     ///
     /// # Errors
     ///
-    /// `Malformed`, with the offset of what is not JSON or not one of the fields.
+    /// `Malformed`, with the offset of what is not JSON, not one of the fields or not written as we write it; or with that
+    /// of the checksum, if it is another one.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Meta> {
-        serde_json::from_slice(bytes).map_err(|error| {
-            // Lines and columns become the offset that every other message of damage has.
-            let lines: usize =
-                bytes.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
-            let offset = lines + error.column().saturating_sub(1);
-            Error::malformed(path, offset as u64, error.to_string())
-        })
+        let bad = |offset: usize, what: String| Error::malformed(path, offset as u64, what);
+        let fields = bytes.len().checked_sub(CRC.len() + DIGITS + BEHIND.len()).map(|at| bytes.split_at(at));
+        let fields = fields.filter(|(fields, sum)| {
+            fields.ends_with(BETWEEN.as_bytes()) && sum.starts_with(CRC.as_bytes()) && sum.ends_with(BEHIND.as_bytes())
+        });
+        let Some((fields, sum)) = fields else {
+            // Of bytes that are no JSON at all, where they cease to be says more.
+            return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+                Err(error) => bad(offset_of(bytes, &error), error.to_string()),
+                Ok(_) => {
+                    let expected = CRC.len() + DIGITS + BEHIND.len();
+                    bad(bytes.len().saturating_sub(expected), "does not end with its checksum".into())
+                }
+            });
+        };
+        let mut object = fields[..fields.len() - BETWEEN.len()].to_vec();
+        object.extend_from_slice(END.as_bytes());
+        let meta: Meta =
+            serde_json::from_slice(&object).map_err(|error| bad(offset_of(&object, &error), error.to_string()))?;
+        let written = meta.to_bytes();
+        if let Some(at) = fields.iter().zip(&written).position(|(found, written)| found != written) {
+            return Err(bad(at, "not as it is written: another spelling of the same, or a field of no meaning".into()));
+        }
+        if written != bytes {
+            let stored = String::from_utf8_lossy(&sum[CRC.len()..CRC.len() + DIGITS]);
+            let computed = crc32fast::hash(fields);
+            let what = format!("checksum stored {stored:?}, computed \"{computed:08x}\"");
+            return Err(bad(fields.len() + CRC.len(), what));
+        }
+        Ok(meta)
     }
 
     /// Writes it into the directory of a day and publishes it under its name, whole, in place of an older one.
@@ -160,6 +209,12 @@ impl Meta {
         let path = day.join(META);
         Meta::parse(&path, &read_small(platform, &path, MAX_LEN)?)
     }
+}
+
+/// Lines and columns become the offset that every other message of damage has.
+fn offset_of(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let lines = bytes.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1));
+    lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1)
 }
 
 /// Makes `bytes` the content of `path`, at once and durably; whoever opens it sees the old content or the new one.
@@ -272,11 +327,15 @@ mod tests {
   "counts": {
     "book.delta": 1,
     "trades.trade": 2
-  }
+  },
+  "crc32": "3dc991b2"
 }
 "#;
         let bytes = meta().to_bytes();
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), golden);
+        // The page shows the end of this one.
+        let page = include_str!("../../docs/format.md");
+        assert!(page.contains(&golden[golden.find("  \"late_policy\"").unwrap()..]));
         assert_eq!(Meta::parse(Path::new("meta.json"), &bytes).unwrap(), meta());
     }
 
@@ -284,14 +343,58 @@ mod tests {
     fn damage_has_an_offset() {
         let bytes = meta().to_bytes();
         let good = String::from_utf8(bytes).unwrap();
+        assert_eq!(Meta::parse(Path::new("m"), good.as_bytes()).unwrap(), meta());
         let at = good.find("\"reject\"").unwrap();
         let bad = good.replacen("\"reject\"", "?reject\"", 1);
         let error = Meta::parse(Path::new("d/meta.json"), bad.as_bytes()).unwrap_err();
         assert_eq!(error.offset(), Some(at as u64), "{error}");
-        for len in 0..good.len() - 1 {
+        for len in 0..good.len() {
             assert!(Meta::parse(Path::new("d/meta.json"), &good.as_bytes()[..len]).is_err());
         }
         assert!(Meta::parse(Path::new("m"), &[0; 100]).is_err());
         assert!(Meta::parse(Path::new("m"), "[".repeat(1 << 20).as_bytes()).is_err());
+    }
+
+    /// A flipped digit of a number is as good a number as it was before: only a checksum can tell. And what another
+    /// writer wrote of the same content, checksum and all, is not ours.
+    #[test]
+    fn no_byte_can_change() {
+        let good = meta().to_bytes();
+        for at in 0..good.len() {
+            for flip in (0..8).map(|bit| 1 << bit).chain([0xff]) {
+                let mut bytes = good.clone();
+                bytes[at] ^= flip;
+                let error = Meta::parse(Path::new("m"), &bytes).unwrap_err();
+                assert_eq!(error.kind(), crate::ErrorKind::Damage, "byte {at}: {error}");
+                assert!(error.offset().is_some_and(|offset| offset <= good.len() as u64), "byte {at}: {error}");
+            }
+        }
+        let text = std::str::from_utf8(&good).unwrap();
+        // A digit of a number, and one of a hash: what is found is the checksum.
+        for (from, to) in [("\"missing_to\": 12", "\"missing_to\": 13"), ("00ff", "00fe")] {
+            let error = Meta::parse(Path::new("m"), text.replacen(from, to, 1).as_bytes()).unwrap_err();
+            let at = text.find("\"crc32\": \"").unwrap() + 10;
+            assert_eq!(error.offset(), Some(at as u64), "{error}");
+            assert!(error.to_string().contains("checksum stored \""), "{error}");
+        }
+        // The same content in other words, with the checksum of these words.
+        for (from, to) in [
+            ("  \"venue\"", " \"venue\""),
+            ("\"after\": 10", "\"after\": 1e1"),
+            ("\"sha256\": \"00ff\"", "\"sha256\": \"00ff\", \"size\": 3"),
+            ("\"cause\": \"sequence\"", "\"cause\": \"sequence\",\n        \"carried\": false"),
+            ("1970-01-01T00:00:00.000000005Z", "1970-01-01T00:00:00.000000005+00:00"),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            let fields = &changed[..changed.find("\"crc32\"").unwrap()];
+            let bytes = format!("{fields}\"crc32\": \"{:08x}\"\n}}\n", crc32fast::hash(fields.as_bytes()));
+            assert_ne!(changed, text, "{from}");
+            let error = Meta::parse(Path::new("m"), bytes.as_bytes()).unwrap_err();
+            let first = text.bytes().zip(bytes.bytes()).position(|(a, b)| a != b).unwrap() as u64;
+            assert!(error.offset().is_some_and(|at| at >= first && at < first + 40), "{from}: {first}: {error}");
+        }
+        let without = text[..text.find(",\n  \"crc32\"").unwrap()].to_owned() + "\n}\n";
+        let error = Meta::parse(Path::new("m"), without.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("does not end with its checksum"), "{error}");
     }
 }

@@ -36,8 +36,8 @@ use std::path::{Path, PathBuf};
 
 pub use crate::growing::Committed;
 
-/// `type_id` of a book snapshot: where reading may begin. The one fact about payloads that storage knows, because
-/// archives cut their blocks there.
+/// `type_id` of a book snapshot: where reading may begin. Archives cut their blocks there; what else storage knows about
+/// records is in [`crate::tally`].
 pub const BOOK_SNAPSHOT: u16 = 2;
 
 /// The fixed part of a partition's header.
@@ -611,6 +611,32 @@ impl<P: Platform> PartitionFile<P> {
         let n = self.file.read_at(&mut self.buffer[self.filled..end], self.offset + self.filled as u64)?;
         self.filled += n;
         Ok(self.filled)
+    }
+
+    /// Behind a tail that looks torn, the first frame that is whole and has a later seq. A crash of a process leaves none:
+    /// what was written first is there first. One of the machine may, behind what was synced: who knows up to where that
+    /// was ([`PartitionFile::require`]) does not ask.
+    ///
+    /// # Errors
+    ///
+    /// Trouble of reading.
+    pub fn frame_behind_damage(&self) -> Result<Option<u64>> {
+        /// As far as is looked; one block of an archive.
+        const LOOK: usize = 1 << 20;
+        let Tail::Torn { damage: Damage { offset: bad, .. } } = self.tail else { return Ok(None) };
+        let mut bytes = vec![0; LOOK];
+        let read = self.file.read_at(&mut bytes, bad)?;
+        let len = self.file.len()?;
+        for at in (FRAME_ALIGN..read).step_by(FRAME_ALIGN) {
+            let offset = bad + at as u64;
+            let left = len.saturating_sub(offset);
+            match frame::decode(&bytes[at..read], offset, left, self.header.salt, self.header.checksum) {
+                Ok(Decoded::Frame { header, .. }) if header.seq.get() > self.next_seq => return Ok(Some(offset)),
+                Ok(Decoded::End { next_seq }) if next_seq > self.next_seq => return Ok(Some(offset)),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Moves to a frame whose offset and seq are known. If they are wrong, the next read says so.

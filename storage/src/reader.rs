@@ -209,6 +209,18 @@ impl<P: Platform> FrameFile<P> {
         }
     }
 
+    /// See [`PartitionFile::frame_behind_damage`]. No other format has a tail that looks torn.
+    ///
+    /// # Errors
+    ///
+    /// Trouble of reading.
+    pub fn frame_behind_damage(&self) -> Result<Option<u64>> {
+        match &self.format {
+            Format::File(file) => file.frame_behind_damage(),
+            _ => Ok(None),
+        }
+    }
+
     /// Moves in front of the frame with this seq; of the first one, if all are later; to the end, if all are earlier.
     ///
     /// # Errors
@@ -717,6 +729,22 @@ impl<P: Platform> Frames<P> {
         match &mut self.source {
             Any::File(file) => file.seek_time(time_ns),
             Any::Queue(queue) => queue.seek(Start::Time(time_ns)).or_else(not_an_event),
+        }
+    }
+
+    /// The file, where it is one; `None` of a queue.
+    #[must_use]
+    pub fn file(&self) -> Option<&FrameFile<P>> {
+        match &self.source {
+            Any::File(file) => Some(file),
+            Any::Queue(_) => None,
+        }
+    }
+
+    /// Says that bytes of a file before `len` were synced; see [`PartitionFile::require`].
+    pub fn require(&mut self, len: u64) {
+        if let Any::File(file) = &mut self.source {
+            file.require(len);
         }
     }
 

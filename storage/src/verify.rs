@@ -2,31 +2,48 @@
 //!
 //! [`verify`] reads everything that a path names and reports what no writer of ours could have left, with file and
 //! offset; it goes on after a problem as far as what follows can still be judged. What a crash may leave is a *note*, not
-//! a problem: a torn tail of a file that still grows, files under temporary names, an index whose `.zst` was not published.
+//! a problem: a torn tail of a file that still grows, files under temporary names, an index whose `.zst` was not published
+//! while its `.q` is there.
 //!
 //! | Path | What is checked |
 //! |---|---|
 //! | `.q` | header, begin, seal, every frame's CRC, seq and padding, `End`, length; that the file is where its identity says |
 //! | `.q.zst` | tables, seek table, `.idx`; each block's compressed and uncompressed CRC; the same frames as of a `.q`; each block's first seq, times and flag; the SHA-256 of the whole |
-//! | a queue | [`crate::queue::verify`] |
-//! | a day | its files, and `meta.json`: there, and parsed |
+//! | `.idx` of a cold file | with its `.zst`; one that has none is a problem, unless the `.q` is there that a cut move was to replace |
+//! | a queue | [`crate::queue::verify`], which says when a slot that is not whole is a problem and when a note |
+//! | `control.meta`, a cursor, a segment, an index of a queue | the same, of that file (and of `control.meta`, by which it is judged); one that lies outside a queue by itself |
+//! | `meta.json` | every byte ([`Meta::parse`]); venue, symbol and date are its path's; the streams that it counts are there |
+//! | a day | its files and `meta.json`; of a sealed day also that counts, gaps and event times are those of the frames |
 //! | a root or a tier | all of that; `state/` is its owners' |
+//!
+//! A file is known by its first bytes. A stream that a sealed day's `meta.json` counts and that no tier has is *missing*, a
+//! problem. What an open day's `meta.json` counts may be gone after a crash, until the refinery makes it again: what must
+//! be there, its checkpoint knows.
 //!
 //! It changes nothing, repairs nothing, takes no lock, and may run beside writers. Memory is bounded by a few blocks.
 
 use crate::{
     Error, Result,
-    archive::{self, Block, ColdFile, Progress, index_path, layout::ZSTD_MAGIC},
-    meta::Meta,
+    archive::{
+        self, Block, ColdFile, Progress, index_path,
+        layout::{INDEX_MAGIC, ZSTD_MAGIC},
+        parse_index,
+    },
+    growing::SEAL_AT,
+    meta::{self, Meta},
     partition::{BOOK_SNAPSHOT, PartitionFile, Tail},
-    queue,
+    queue::{
+        self,
+        layout::{CONTROL_MAGIC, CURSOR_MAGIC, INDEX_MAGIC as QUEUE_INDEX_MAGIC},
+    },
     reader::FrameFile,
     root::{Date, META, Name, PartitionId, RawName, Stream, TEMPORARY},
+    tally::{self, Tally},
 };
 use chronicle_core::{
-    Begin, Header, Seal,
+    Begin, Frame, Header, Seal,
     frame::{Decoded, decode},
-    layout::{FRAME_ALIGN, FRAME_HEADER_LEN, HEADER_LEN, MAGIC},
+    layout::{FRAME_HEADER_LEN, HEADER_LEN, MAGIC},
 };
 use chronicle_platform::{File, Open, Platform};
 use serde::Serialize;
@@ -73,6 +90,9 @@ pub struct Report {
     pub blocks: u64,
     /// Queues.
     pub queues: u64,
+    /// Files that lead to others or speak of them: each `meta.json`, and indexes and a queue's small files that were asked
+    /// for by name.
+    pub small_files: u64,
     /// What no writer of ours could have left.
     pub problems: Vec<Problem>,
     /// What a crash may leave, and what is not ours.
@@ -161,10 +181,16 @@ pub fn verify_with<P: Platform>(
     let mut tasks = Tasks::default();
     if platform.list(path).is_ok() {
         tasks.directory(platform, path, true)?;
+    } else if path.parent() == Some(Path::new("")) {
+        // So that it has a directory to be looked for in.
+        tasks.file(platform, &Path::new(".").join(path))?;
     } else {
         tasks.file(platform, path)?;
     }
-    let mut check = Check { platform, options, report: Report { notes: tasks.notes, ..Report::default() } };
+    // What speaks of other files comes behind them.
+    tasks.work.sort_by_key(|(work, _, _)| *work == Work::Meta);
+    let report = Report { problems: tasks.problems, notes: tasks.notes, ..Report::default() };
+    let mut check = Check { platform, options, report, tallies: BTreeMap::new() };
     let total = tasks.work.iter().map(|(_, _, len)| len).sum();
     let mut done = 0;
     let mut metas = BTreeSet::new();
@@ -186,7 +212,8 @@ pub fn verify_with<P: Platform>(
     // A move copies it before the warm one goes: on either tier will do. A refinery that was killed may not have made
     // it yet.
     for (day, dir) in tasks.days {
-        if !metas.contains(&day) && tasks.streams.contains(&day) {
+        let moving = other_tier(&dir).map_or(Ok(false), |other| platform.exists(&other.join(META)))?;
+        if !metas.contains(&day) && !moving {
             if tasks.cold.contains(&day) {
                 let what = "has partitions, but no meta.json".into();
                 check.report.problems.push(Problem { path: dir, offset: None, what });
@@ -204,9 +231,22 @@ enum Work {
     Queue,
     /// A queue's segment by itself.
     Segment,
+    /// Small files of a queue.
+    Control,
+    Cursor,
+    QueueIndex,
     Warm,
     Cold,
+    /// The index of a cold file that is not there, or not where its name says.
+    ColdIndex,
     Meta,
+}
+
+impl Work {
+    /// Whether a file of this kind is one that has frames.
+    fn has_frames(self) -> bool {
+        matches!(self, Work::Segment | Work::Warm | Work::Cold)
+    }
 }
 
 /// Venue, symbol, date, as text: what a day's directory is about, on whichever tier.
@@ -215,11 +255,10 @@ type DayKey = (String, String, String);
 #[derive(Default)]
 struct Tasks {
     work: Vec<(Work, PathBuf, u64)>,
+    problems: Vec<Problem>,
     notes: Vec<Note>,
-    /// Days with files of ours, and the first directory that showed each.
+    /// Days with partitions, and the first directory that showed each.
     days: BTreeMap<DayKey, PathBuf>,
-    /// Of these, those with partitions.
-    streams: BTreeSet<DayKey>,
     /// Of these, those with cold ones: a day moves only when it is final, `meta.json` and all.
     cold: BTreeSet<DayKey>,
 }
@@ -230,6 +269,18 @@ fn day_of(file: &Path) -> Option<DayKey> {
     let (date, symbol, venue) = (up.next()??, up.next()??, up.next()??);
     date.parse::<Date>().ok()?;
     Some((venue.into(), symbol.into(), date.into()))
+}
+
+/// The same directory on the tier that a day moves from or to, if it lies in a root that has both under their own names:
+/// `{tier}/v1/{venue}/{symbol}/{date}` or `{tier}/raw/v1/{venue}/{date}`.
+fn other_tier(day: &Path) -> Option<PathBuf> {
+    let tier = day.ancestors().nth(4)?;
+    let other = match tier.file_name()?.to_str()? {
+        "warm" => "cold",
+        "cold" => "warm",
+        _ => return None,
+    };
+    Some(tier.with_file_name(other).join(day.strip_prefix(tier).ok()?))
 }
 
 impl Tasks {
@@ -277,17 +328,17 @@ impl Tasks {
                 if let Some(day) = day_of(&path).filter(|_| stem.parse::<Stream>().is_ok()) {
                     self.days.entry(day.clone()).or_insert_with(|| dir.into());
                     if entry.name.ends_with(".zst") {
-                        self.cold.insert(day.clone());
+                        self.cold.insert(day);
                     }
-                    self.streams.insert(day);
                 }
                 let work = if entry.name.ends_with(".q") { Work::Warm } else { Work::Cold };
-                self.push(platform, magic(platform, &path)?.unwrap_or(work), path)?;
+                let found = magic(platform, &path)?.filter(|found| found.has_frames());
+                self.push(platform, found.unwrap_or(work), path)?;
             } else if entry.name == META && is_day {
                 self.push(platform, Work::Meta, path)?;
             } else if let Some(zst) = entry.name.strip_suffix(".idx") {
                 if !has(zst) {
-                    self.note(&path, "index of a file that is not there: its move was cut short");
+                    self.lone_index(platform, &path, zst)?;
                 }
             } else if is_day {
                 self.note(&path, "not ours");
@@ -296,10 +347,32 @@ impl Tasks {
         Ok(())
     }
 
+    /// An index without its file. A move publishes it first, and the `.q` stays until both are there.
+    fn lone_index<P: Platform>(&mut self, platform: &P, path: &Path, zst: &str) -> Result<()> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let source = zst.strip_suffix(".zst").unwrap_or(zst);
+        for dir in [Some(dir.to_owned()), other_tier(dir)].into_iter().flatten() {
+            if platform.exists(&dir.join(source))? {
+                self.note(path, "index of a file that is not there: its move was cut short");
+                return Ok(());
+            }
+        }
+        let what = format!("index of {zst}, which is missing, and so is {source}");
+        self.problems.push(Problem { path: path.into(), offset: None, what });
+        Ok(())
+    }
+
     fn file<P: Platform>(&mut self, platform: &P, path: &Path) -> Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(zst) = name.strip_suffix(".idx").filter(|zst| zst.ends_with(".zst")) {
-            return self.push(platform, Work::Cold, path.with_file_name(zst));
+            let whole = path.with_file_name(zst);
+            if platform.exists(&whole)? {
+                return self.push(platform, Work::Cold, whole);
+            }
+            // One that is not there either is an error and not a problem.
+            platform.open(path, Open::Read)?;
+            self.lone_index(platform, path, zst)?;
+            return self.push(platform, Work::ColdIndex, path.into());
         }
         let by_name = match name {
             META => Some(Work::Meta),
@@ -308,9 +381,14 @@ impl Tasks {
             _ => None,
         };
         // Opening it first, so that a path that is not there is an error and not a problem.
-        let work = magic(platform, path)?.or(by_name);
-        let work =
-            work.ok_or_else(|| Error::malformed(path, 0, "no file of ours: neither segment, cold file nor index"))?;
+        let found = magic(platform, path)?;
+        // In the place of one with frames, one without is damaged.
+        let found = found.filter(|found| found.has_frames() || !by_name.is_some_and(Work::has_frames));
+        let work = found.or(by_name).ok_or_else(|| {
+            let what =
+                "no file of ours: neither segment, partition, cold file, index, control file, cursor nor meta.json";
+            Error::malformed(path, 0, what)
+        })?;
         self.push(platform, work, path.into())
     }
 }
@@ -328,7 +406,13 @@ fn magic<P: Platform>(platform: &P, path: &Path) -> Result<Option<Work>> {
             _ => Some(Work::Warm),
         }
     } else {
-        None
+        match &bytes[..8] {
+            m if m == CONTROL_MAGIC => Some(Work::Control),
+            m if m == CURSOR_MAGIC => Some(Work::Cursor),
+            m if m == QUEUE_INDEX_MAGIC => Some(Work::QueueIndex),
+            m if m == INDEX_MAGIC => Some(Work::ColdIndex),
+            _ => None,
+        }
     })
 }
 
@@ -336,6 +420,14 @@ struct Check<'a, P: Platform> {
     platform: &'a P,
     options: Options<'a>,
     report: Report,
+    /// Of partitions that are whole, their frames counted, and whether that was all: they are sealed.
+    tallies: BTreeMap<DayKey, BTreeMap<Stream, (Tally, bool)>>,
+}
+
+/// The stream that a file of this name is, whatever its bytes are.
+fn stream_of(path: &Path) -> Option<Stream> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".q").or_else(|| name.strip_suffix(".q.zst"))?.parse().ok()
 }
 
 impl<P: Platform> Check<'_, P> {
@@ -354,22 +446,38 @@ impl<P: Platform> Check<'_, P> {
                 Some(queue) if self.platform.exists(&queue.join("control.meta"))? => self.queue(queue, Some(path)),
                 _ => self.lone_segment(path),
             },
+            Work::Control | Work::Cursor | Work::QueueIndex => match queue::queue_of(self.platform, path)? {
+                Some(queue) => self.queue(&queue, Some(path)),
+                None => self.lone_queue_file(work, path),
+            },
             Work::Warm => self.warm(path),
             Work::Cold => self.cold(path),
-            Work::Meta => {
-                let day = path.parent().unwrap_or(Path::new("."));
-                Meta::read(self.platform, day).map(drop)
-            }
+            Work::ColdIndex => self.lone_cold_index(path),
+            Work::Meta => self.meta(path),
         }
     }
 
     fn queue(&mut self, path: &Path, only: Option<&Path>) -> Result<()> {
-        let problems = &mut self.report.problems;
-        let verified = queue::verify(self.platform, path, &mut |error| {
-            if only.is_none_or(|only| error.path() == Some(only)) {
-                problems.push(Problem::of(&error, path));
-            }
-        })?;
+        let Report { problems, notes, .. } = &mut self.report;
+        let control = path.join("control.meta");
+        let asked =
+            |error: &Error| only.is_none_or(|only| error.path().is_some_and(|found| found == only || found == control));
+        let verified = queue::verify_noting(
+            self.platform,
+            path,
+            &mut |error| {
+                if asked(&error) {
+                    problems.push(Problem::of(&error, path));
+                }
+            },
+            &mut |error| {
+                if asked(&error) {
+                    let Problem { path, offset, what } = Problem::of(&error, path);
+                    let what = format!("offset {}: not whole, as a kill may leave it: {what}", offset.unwrap_or(0));
+                    notes.push(Note { path, what });
+                }
+            },
+        )?;
         self.report.queues += 1;
         self.report.files += verified.segments;
         self.report.frames += verified.frames;
@@ -387,15 +495,145 @@ impl<P: Platform> Check<'_, P> {
         Ok(())
     }
 
+    /// A small file that was taken out of its queue.
+    fn lone_queue_file(&mut self, work: Work, path: &Path) -> Result<()> {
+        let problems = &mut self.report.problems;
+        let on_problem = &mut |error: Error| problems.push(Problem::of(&error, path));
+        match work {
+            Work::Control => queue::verify_control(self.platform, path, on_problem)?,
+            Work::Cursor => queue::verify_cursor(self.platform, path, on_problem)?,
+            _ => queue::verify_index(self.platform, path, on_problem)?,
+        }
+        self.report.small_files += 1;
+        Ok(())
+    }
+
+    /// A cold file's index by itself. It has no checksum: its entries must follow one another.
+    fn lone_cold_index(&mut self, path: &Path) -> Result<()> {
+        let bytes = meta::read_small(self.platform, path, MAX_INDEX_LEN)?;
+        parse_index(&bytes).map_err(|flaw| Error::malformed(path, flaw.offset, flaw.what))?;
+        self.report.small_files += 1;
+        Ok(())
+    }
+
+    fn meta(&mut self, path: &Path) -> Result<()> {
+        let bytes = meta::read_small(self.platform, path, meta::MAX_LEN)?;
+        self.report.small_files += 1;
+        let meta = Meta::parse(path, &bytes)?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let in_root = path.ancestors().nth(4).is_some_and(|dir| dir.ends_with("v1"));
+        if let Some((venue, symbol, date)) = day_of(path).filter(|_| in_root) {
+            for (key, said, expected) in [
+                ("venue", meta.venue.clone(), venue),
+                ("symbol_code", meta.symbol_code.clone(), symbol),
+                ("date", meta.date.to_string(), date),
+            ] {
+                if said != expected {
+                    let what = format!("{key} is {said:?}, but it lies at {expected:?}");
+                    self.report.problems.push(Problem { path: path.into(), offset: key_at(&bytes, key), what });
+                }
+            }
+        }
+        for stream in tally::streams(&meta) {
+            self.must_be_there(&meta, dir, stream)?;
+        }
+        if meta.sealed
+            && let Some(day) = day_of(path)
+        {
+            let tallies = self.final_tallies(&day, dir)?;
+            for (key, what) in tally::disagreements(&meta, &tallies) {
+                let offset = key_at(&bytes, &key).or_else(|| key_at(&bytes, "counts"));
+                self.report.problems.push(Problem { path: path.into(), offset, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a stream that a day's `meta.json` counts is on any tier.
+    fn must_be_there(&mut self, meta: &Meta, dir: &Path, stream: Stream) -> Result<()> {
+        for dir in [Some(dir.to_owned()), other_tier(dir)].into_iter().flatten() {
+            for name in [format!("{stream}.q"), format!("{stream}.q.zst")] {
+                if self.platform.exists(&dir.join(name))? {
+                    return Ok(());
+                }
+            }
+        }
+        // By what else lies here.
+        let names = self.platform.list(dir)?;
+        if !names.iter().any(|entry| entry.name == META) {
+            // The day has moved away meanwhile.
+            return Ok(());
+        }
+        let is_cold = names.iter().any(|entry| entry.name.contains(".zst"));
+        let here: Vec<_> = names.iter().filter_map(|entry| stream_of(Path::new(&entry.name))).collect();
+        if here == [Stream::Late] && !is_cold && other_tier(dir).is_none_or(|other| self.platform.list(&other).is_err())
+        {
+            self.note(dir, format!("only late records here: {stream} was archived somewhere that was not looked at"));
+            return Ok(());
+        }
+        let path = dir.join(format!("{stream}.q{}", if is_cold { ".zst" } else { "" }));
+        if meta.sealed {
+            let what = "missing: meta.json counts records of it, and says that the day is final".into();
+            self.report.problems.push(Problem { path, offset: None, what });
+        } else {
+            self.note(&path, "not there, meta.json counts records of it: the refinery was stopped, and makes it again");
+        }
+        Ok(())
+    }
+
+    /// The counted frames of a day's partitions, all of them final. One that still grew when it was looked at has been
+    /// sealed since, or is not what `meta.json` says.
+    fn final_tallies(&mut self, day: &DayKey, dir: &Path) -> Result<Vec<(Stream, Tally)>> {
+        let mut tallies = Vec::new();
+        for (stream, (tally, sealed)) in self.tallies.get(day).into_iter().flatten() {
+            if *stream == Stream::Late && !sealed {
+                // Late records may come when all else is final.
+                continue;
+            }
+            let path = dir.join(format!("{stream}.q"));
+            if *sealed {
+                tallies.push((*stream, *tally));
+            } else if self.platform.exists(&path)? {
+                let mut file = PartitionFile::open(self.platform, &path)?;
+                let mut tally = Tally::default();
+                while let Some(frame) = file.next()? {
+                    take(&mut tally, *stream, &frame);
+                }
+                if file.tail() == Tail::Sealed {
+                    tallies.push((*stream, tally));
+                } else {
+                    let what = "not sealed, but meta.json says that the day is final".into();
+                    self.report.problems.push(Problem { path, offset: Some(SEAL_AT as u64), what });
+                }
+            }
+        }
+        Ok(tallies)
+    }
+
+    fn tally(&mut self, path: &Path, tally: Tally, sealed: bool) {
+        if let (Some(day), Some(stream)) = (day_of(path), stream_of(path)) {
+            let of_day = self.tallies.entry(day).or_default();
+            // Both tiers have it for a while: the final one tells.
+            if sealed || !of_day.contains_key(&stream) {
+                of_day.insert(stream, (tally, sealed));
+            }
+        }
+    }
+
     fn warm(&mut self, path: &Path) -> Result<()> {
         let mut file = PartitionFile::open(self.platform, path)?;
         self.report.files += 1;
         place(path, file.header(), file.first_seq())?;
         let synced = (self.options.synced_len)(path);
         file.require(synced.unwrap_or(0));
+        let mut tally = Tally::default();
+        let stream = stream_of(path).unwrap_or(Stream::Opaque);
         let walked = loop {
             match file.next() {
-                Ok(Some(_)) => self.report.frames += 1,
+                Ok(Some(frame)) => {
+                    take(&mut tally, stream, &frame);
+                    self.report.frames += 1;
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -404,10 +642,7 @@ impl<P: Platform> Check<'_, P> {
         walked?;
         match file.tail() {
             Tail::Torn { damage } => {
-                let behind = match synced {
-                    Some(_) => None,
-                    None => follower(self.platform, path, file.header(), damage.offset, file.next_seq())?,
-                };
+                let behind = if synced.is_none() { file.frame_behind_damage()? } else { None };
                 if let Some(offset) = behind {
                     let error = Error::damage(path, damage);
                     let mut problem = Problem::of(&error, path);
@@ -420,6 +655,7 @@ impl<P: Platform> Check<'_, P> {
             Tail::Open => self.note(path, format!("not sealed, ends at offset {}", file.offset())),
             Tail::Sealed | Tail::Ahead => {}
         }
+        self.tally(path, tally, file.tail() == Tail::Sealed);
         Ok(())
     }
 
@@ -482,8 +718,25 @@ impl<P: Platform> Check<'_, P> {
             let offset = Some(cold.tables().blocks_len());
             self.report.problems.push(Problem { path: path.into(), offset, what });
         }
+        if whole {
+            self.tally(path, frames.tally, true);
+        }
         Ok(())
     }
+}
+
+/// Longest index of a cold file that is read by itself: of a file of 700 GiB.
+const MAX_INDEX_LEN: u64 = 16 << 20;
+
+fn take(tally: &mut Tally, stream: Stream, frame: &Frame<'_>) {
+    let payload = frame.payload.as_slice(None).expect("bug: a partition's payload is in private memory");
+    tally.take(stream, frame.type_id, frame.flags, frame.time_ns, payload);
+}
+
+/// Where a field of a `meta.json` stands.
+fn key_at(bytes: &[u8], key: &str) -> Option<u64> {
+    let key = format!("\"{key}\": ");
+    bytes.windows(key.len()).position(|window| window == key.as_bytes()).map(|at| at as u64)
 }
 
 /// Whether the file lies where its identity says. What lies outside a root's layout may lie anywhere.
@@ -515,27 +768,6 @@ fn place(path: &Path, header: &Header, first_seq: u64) -> Result<()> {
     Ok(())
 }
 
-/// The first good frame behind a bad one, with a later seq: no torn tail has that, unless the machine crashed before
-/// the tail was synced; who knows up to where it was does not ask.
-fn follower<P: Platform>(platform: &P, path: &Path, header: &Header, bad: u64, next_seq: u64) -> Result<Option<u64>> {
-    /// As far as is looked; one block of an archive.
-    const LOOK: usize = 1 << 20;
-    let file = platform.open(path, Open::Read)?;
-    let mut bytes = vec![0; LOOK];
-    let read = file.read_at(&mut bytes, bad)?;
-    let len = file.len()?;
-    for at in (FRAME_ALIGN..read).step_by(FRAME_ALIGN) {
-        let offset = bad + at as u64;
-        let left = len.saturating_sub(offset);
-        match decode(&bytes[at..read], offset, left, header.salt, header.checksum) {
-            Ok(Decoded::Frame { header, .. }) if header.seq.get() > next_seq => return Ok(Some(offset)),
-            Ok(Decoded::End { next_seq: end }) if end > next_seq => return Ok(Some(offset)),
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
 /// The frames of a cold file, block after block, against what the tables say of each.
 struct Frames<'a> {
     path: &'a Path,
@@ -544,11 +776,12 @@ struct Frames<'a> {
     next_seq: Option<u64>,
     times: Option<(u64, u64)>,
     complete: bool,
+    tally: Tally,
 }
 
 impl<'a> Frames<'a> {
     fn new(path: &'a Path) -> Self {
-        Frames { path, header: None, next_seq: None, times: None, complete: true }
+        Frames { path, header: None, next_seq: None, times: None, complete: true, tally: Tally::default() }
     }
 
     fn lost(&mut self) {
@@ -576,6 +809,7 @@ impl<'a> Frames<'a> {
         let Some((header, begin, seal)) = self.header else {
             return Err(wrong("salt unknown: block 0 cannot be read".into()));
         };
+        let stream = stream_of(self.path).unwrap_or(Stream::Opaque);
         let mut next_seq = self.next_seq.unwrap_or(block.first_seq);
         let mut first = None;
         let mut times: Option<(u64, u64)> = None;
@@ -596,7 +830,9 @@ impl<'a> Frames<'a> {
             }
             first.get_or_insert(seq);
             match decoded {
-                Decoded::Frame { header, len, .. } => {
+                Decoded::Frame { header, payload, len } => {
+                    let (type_id, flags) = (header.type_id.get(), header.flags.get());
+                    self.tally.take(stream, type_id, flags, header.time_ns.get(), payload);
                     if count == 0 && (header.type_id.get() == BOOK_SNAPSHOT) != block.opens_with_snapshot {
                         return Err(wrong("flag for a snapshot at its start is wrong".into()));
                     }

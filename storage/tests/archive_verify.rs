@@ -11,10 +11,10 @@ use chronicle_platform::{Platform, sim::Sim};
 use chronicle_storage::{
     archive::{ColdFile, Options as Compression, Tables, index_path, parse_tables},
     inspect::{Description, TailText, inspect},
-    meta::Meta,
+    meta::{Meta, Range},
     partition::PartitionWriter,
-    queue::{Profile, PublisherOptions, Queue},
-    root::{Date, META, PartitionId, RawName, Root, Stream, TEMPORARY, Tier},
+    queue::{Profile, PublisherOptions, Queue, Start, SubscriberOptions},
+    root::{Date, META, PartitionId, RawName, Root, Stream, TEMPORARY, Tier, TimeNs},
     tier::{Policy, run_once},
     verify::{Options, Problem, Report, verify, verify_with},
 };
@@ -22,7 +22,17 @@ use std::path::{Path, PathBuf};
 
 const DATE: &str = "2024-08-08";
 
-fn meta() -> Meta {
+/// Of a day with these rows as its book and, all of them, as its trades.
+fn meta(rows: &[Row]) -> Meta {
+    let (all, snapshots) = (rows.len() as u64, rows.iter().filter(|row| row.type_id == 2).count() as u64);
+    let times = rows.iter().fold(None, |range, row| Some(Range::extended(range, row.time_ns)));
+    let counts = [
+        ("book.events", all),
+        ("book.applied", all - snapshots),
+        ("book.snapshots", snapshots),
+        ("trades.events", all),
+        ("trades.applied", all),
+    ];
     Meta {
         venue: "test".into(),
         symbol_id: None,
@@ -32,11 +42,11 @@ fn meta() -> Meta {
         date: DATE.parse().unwrap(),
         source: Vec::new(),
         ingest_time: None,
-        event_time_range: None,
+        event_time_range: times,
         completeness: Default::default(),
         late_policy: "reject".into(),
         sealed: true,
-        counts: Default::default(),
+        counts: counts.map(|(name, count)| (name.to_owned(), count)).into(),
     }
 }
 
@@ -63,7 +73,7 @@ fn machine(frames: u64) -> Machine {
     for stream in [Stream::Book, Stream::Trades] {
         seal(&sim, &root.partition(Tier::Warm, &id(stream)), &id(stream), &rows);
     }
-    meta().publish(&sim, &day(&root, Tier::Warm)).unwrap();
+    meta(&rows).publish(&sim, &day(&root, Tier::Warm)).unwrap();
     let raw_dir = root.warm.join("raw/v1/test").join(DATE);
     sim.create_dirs(&raw_dir).unwrap();
     let of = id(Stream::Late);
@@ -90,6 +100,14 @@ impl Machine {
         let policy = Policy { compression: Compression { threads: 1, ..Compression::default() }, ..Policy::default() };
         let report = run_once(&self.sim, &self.root, DATE.parse::<Date>().unwrap().end_ns() * 2, &policy).unwrap();
         assert_eq!((report.moved.len(), report.failed.len()), (3, 0), "{report:?}");
+    }
+
+    /// Another `meta.json` in place of the warm one, with a right checksum.
+    fn write_meta(&self, change: impl FnOnce(&mut Meta)) {
+        let day = day(&self.root, Tier::Warm);
+        let mut meta = Meta::read(&self.sim, &day).unwrap();
+        change(&mut meta);
+        meta.publish(&self.sim, &day).unwrap();
     }
 
     fn verify(&self, path: impl AsRef<Path>) -> Report {
@@ -287,6 +305,7 @@ fn tables_that_do_not_fit_their_frames_are_found() {
 #[test]
 fn a_torn_tail_is_a_note_and_damage_before_it_a_problem() {
     let machine = machine(10);
+    machine.write_meta(|meta| meta.sealed = false);
     let id = id(Stream::Quotes);
     let path = machine.root.partition(Tier::Warm, &id);
     let mut writer = PartitionWriter::create(&machine.sim, &path, &id).unwrap();
@@ -351,10 +370,11 @@ fn a_torn_tail_is_a_note_and_damage_before_it_a_problem() {
 fn what_a_cut_move_leaves_is_no_damage_and_what_is_missing_is() {
     // Copies on both tiers, meta.json only on warm, an index without its file, a temporary one.
     let machine = machine(60);
-    let (book, meta_bytes) = (read(&machine.sim, &machine.warm("book.q")), read(&machine.sim, &machine.warm(META)));
+    let [book, trades, meta_bytes] = ["book.q", "trades.q", META].map(|name| read(&machine.sim, &machine.warm(name)));
     machine.archive();
     machine.sim.create_dirs(&day(&machine.root, Tier::Warm)).unwrap();
     write(&machine.sim, &machine.warm("book.q"), &book);
+    write(&machine.sim, &machine.warm("trades.q"), &trades);
     write(&machine.sim, &machine.warm(META), &meta_bytes);
     machine.sim.remove(&machine.cold(META)).unwrap();
     machine.sim.remove(&machine.cold("trades.q.zst")).unwrap();
@@ -363,6 +383,26 @@ fn what_a_cut_move_leaves_is_no_damage_and_what_is_missing_is() {
     assert_eq!(report.problems, []);
     let noted: Vec<_> = report.notes.iter().map(|note| note.path.clone()).collect();
     assert_eq!(noted, [machine.cold("trades.q.zst.idx"), machine.cold(&format!("trades.q.zst{TEMPORARY}"))]);
+    // Each tier by itself, and the index by itself: the other tier is looked at all the same.
+    for path in [Path::new("/root/cold"), &day(&machine.root, Tier::Cold), &machine.cold("trades.q.zst.idx")] {
+        let report = machine.verify(path);
+        assert_eq!(report.problems, [], "{}", path.display());
+        assert!(report.notes.iter().any(|note| note.what.contains("its move was cut short")), "{}", path.display());
+    }
+
+    // The same index, and nobody has the frames.
+    machine.sim.remove(&machine.warm("trades.q")).unwrap();
+    let index = machine.cold("trades.q.zst.idx");
+    for path in [Path::new("/root"), Path::new("/root/cold"), &index] {
+        let report = machine.verify(path);
+        let lone = report.problems.iter().find(|problem| problem.path == index).unwrap();
+        assert_eq!(lone.what, "index of trades.q.zst, which is missing, and so is trades.q");
+    }
+    let report = machine.verify("/root");
+    let missing: Vec<_> = report.problems.iter().filter(|problem| problem.path != index).collect();
+    assert_eq!((missing.len(), &missing[0].path), (1, &machine.warm("trades.q")));
+    assert!(missing[0].what.starts_with("missing: meta.json counts"), "{}", missing[0]);
+    write(&machine.sim, &machine.warm("trades.q"), &trades);
 
     // No meta.json anywhere; one that is not JSON; a file that is not ours.
     machine.sim.remove(&machine.warm(META)).unwrap();
@@ -387,6 +427,265 @@ fn what_a_cut_move_leaves_is_no_damage_and_what_is_missing_is() {
     write(&machine.sim, &index_path(&cold_raw), &read(&machine.sim, &machine.cold("book.q.zst.idx")));
     let report = machine.verify(&cold_raw);
     assert!(only(&report).what.contains("offset 24 of the .q: another queue's id"), "{}", only(&report));
+}
+
+/// Numbers in a `meta.json` are what people and tools go by: a flipped digit must not pass, nor a whole one of another day.
+#[test]
+fn every_flipped_byte_of_a_meta_json_is_found() {
+    let machine = machine(30);
+    let path = machine.warm(META);
+    let intact = read(&machine.sim, &path);
+    for at in 0..intact.len() {
+        let mut bytes = intact.clone();
+        bytes[at] ^= 1 << (at % 8);
+        write(&machine.sim, &path, &bytes);
+        // By the way: a digit stays a digit with its lowest bit flipped.
+        let report = machine.verify(if at % 3 == 0 { &path } else { Path::new("/root") });
+        let problem = only(&report);
+        assert_eq!(problem.path, path, "byte {at}: {problem}");
+        assert!(problem.offset.is_some(), "byte {at}: {problem}");
+    }
+    for (i, digit) in intact.iter().enumerate().filter(|(_, byte)| byte.is_ascii_digit()) {
+        let mut bytes = intact.clone();
+        bytes[i] = if *digit == b'9' { b'1' } else { digit + 1 };
+        write(&machine.sim, &path, &bytes);
+        assert_eq!(only(&machine.verify(&path)).path, path, "digit at {i}");
+    }
+}
+
+#[test]
+fn a_meta_json_that_does_not_fit_its_day_is_found() {
+    let machine = machine(300);
+    let path = machine.warm(META);
+    let intact = read(&machine.sim, &path);
+    let report = machine.verify(&path);
+    assert!(report.is_intact() && report.small_files == 1, "it is ours: {report:?}");
+    let with = |change: &dyn Fn(&mut Meta)| {
+        write(&machine.sim, &path, &intact);
+        machine.write_meta(change);
+        let text = String::from_utf8(read(&machine.sim, &path)).unwrap();
+        let report = machine.verify("/root");
+        let Problem { path: found, offset, what } = only(&report).clone();
+        let line =
+            offset.map(|offset| text[offset as usize..].lines().next().unwrap().trim_end_matches(',').to_owned());
+        (found, line.unwrap_or_default(), what)
+    };
+    let expect = |change: &dyn Fn(&mut Meta), line: &str, what: &str| {
+        let (found, at, told) = with(change);
+        assert_eq!((found, at.as_str()), (path.clone(), line));
+        assert!(told.contains(what), "{told}");
+    };
+    expect(&|m| m.venue = "okx".into(), "\"venue\": \"okx\"", "it lies at \"test\"");
+    expect(&|m| m.symbol_code = "ethusdt".into(), "\"symbol_code\": \"ethusdt\"", "it lies at \"btcusdt\"");
+    expect(&|m| m.date = "2024-08-09".parse().unwrap(), "\"date\": \"2024-08-09\"", "it lies at \"2024-08-08\"");
+    let set = |key: &'static str, count: u64| move |m: &mut Meta| _ = m.counts.insert(key.into(), count);
+    expect(&set("book.events", 299), "\"book.events\": 299", "book.events is 299, 300 are in the book partition");
+    expect(&set("book.applied", 1), "\"book.applied\": 1", "295 are in the book partition");
+    expect(&set("book.snapshots", 6), "\"book.snapshots\": 6", "5 are in the book partition");
+    expect(&set("book.duplicates", 2), "\"book.duplicates\": 2", "is 2, 0 are in the book partition");
+    expect(&set("trades.applied", 301), "\"trades.applied\": 301", "300 are in the trades partition");
+    expect(&|m| _ = m.counts.remove("trades.events"), "\"counts\": {", "trades.events is 0, 300 are in");
+    let later = |m: &mut Meta| m.event_time_range = m.event_time_range.map(|r| Range::extended(Some(r), r.last.0 + 1));
+    expect(&later, "\"event_time_range\": {", "event times are");
+    let gap = |m: &mut Meta| {
+        m.completeness.gaps.push(chronicle_storage::meta::Gap {
+            after: 1,
+            next: 3,
+            missing_from: 2,
+            missing_to: 2,
+            time: TimeNs(m.date.start_ns()),
+            cause: "sequence".into(),
+            carried: false,
+        });
+    };
+    expect(&gap, "\"gaps\": [", "1 gaps, 0 are in the book partition");
+    // Of a stream that no tier has, by whichever path.
+    let (found, _, told) = with(&set("quotes.events", 7));
+    assert_eq!(found, machine.warm("quotes.q"));
+    assert!(told.starts_with("missing: meta.json counts"), "{told}");
+    assert_eq!(only(&machine.verify(&path)).path, machine.warm("quotes.q"));
+    // Of an open day a crash may have taken it; what must be there, the checkpoint knows.
+    machine.write_meta(|meta| meta.sealed = false);
+    let report = machine.verify("/root");
+    assert_eq!((report.problems.len(), report.notes.len()), (0, 1), "{report:?}");
+
+    // Gone from the archive.
+    write(&machine.sim, &path, &intact);
+    machine.archive();
+    for name in ["book.q.zst", "book.q.zst.idx"] {
+        machine.sim.remove(&machine.cold(name)).unwrap();
+    }
+    for path in [Path::new("/root"), Path::new("/root/cold"), &day(&machine.root, Tier::Cold), &machine.cold(META)] {
+        let report = machine.verify(path);
+        assert_eq!(only(&report).path, machine.cold("book.q.zst"), "{}", path.display());
+    }
+}
+
+/// A seal that was zeroed makes a partition look as if it still grew; the day knows better.
+#[test]
+fn a_partition_of_a_sealed_day_without_its_seal_is_found() {
+    let machine = machine(30);
+    let path = machine.warm("book.q");
+    let mut bytes = read(&machine.sim, &path);
+    bytes[92..128].fill(0);
+    write(&machine.sim, &path, &bytes);
+    let report = machine.verify("/root");
+    assert_eq!((&only(&report).path, only(&report).offset), (&path, Some(92)), "{}", only(&report));
+}
+
+/// A slot of a small file that is not whole: nobody can have torn it in a queue that was closed.
+#[test]
+fn a_bad_slot_is_a_problem_in_a_closed_queue_and_a_note_in_one_that_was_not() {
+    let machine = machine(10);
+    let queue = machine.root.hot.join("streams/raw/test/queue");
+    let options = || SubscriberOptions { start: Start::Earliest, ..SubscriberOptions::default() };
+    let mut reader = Queue::subscriber(&machine.sim, &queue, "slow", options()).unwrap();
+    for _ in 0..5 {
+        reader.next().unwrap().unwrap();
+        reader.commit_durable().unwrap();
+    }
+    drop(reader);
+    let (control, cursor) = (queue.join("control.meta"), queue.join("readers/slow.meta"));
+    let slots = |path: &Path| -> Vec<(usize, usize)> {
+        let places: &[usize] = if *path == control { &[1024, 2048] } else { &[512, 1024, 1536, 2048] };
+        places.iter().map(|at| (*at, if *path == control { 1024 } else { 64 })).collect()
+    };
+    let crc = |slot: &[u8]| crc32(&slot[..slot.len() - 4]).to_le_bytes();
+    let asked = |path: &Path| [PathBuf::from("/root"), queue.clone(), path.to_owned()];
+    for path in [&control, &cursor] {
+        let intact = read(&machine.sim, path);
+        assert!(machine.verify(path).is_intact(), "{}", path.display());
+        for (at, len) in slots(path) {
+            for byte in
+                (at..at + len).filter(|byte| len == 64 || byte - at < 100 || byte % 37 == 0 || byte - at >= 1020)
+            {
+                let mut bytes = intact.clone();
+                bytes[byte] ^= 1 << (byte % 8);
+                write(&machine.sim, path, &bytes);
+                let report = machine.verify(&asked(path)[byte % 3]);
+                let [problem] = &report.problems[..] else { panic!("byte {byte} of {}: {report:?}", path.display()) };
+                assert_eq!(&problem.path, path, "byte {byte}: {problem}");
+                let offset = problem.offset.unwrap() as usize;
+                assert!((at..at + len).contains(&offset), "byte {byte}: {problem}");
+            }
+            // Zeros, where a state stood.
+            let mut bytes = intact.clone();
+            bytes[at..at + len].fill(0);
+            write(&machine.sim, path, &bytes);
+            let report = machine.verify(path);
+            assert_eq!(report.problems.len() + report.notes.len(), 1, "slot {at}: {report:?}");
+
+            // What a kill leaves of the next store: its first words, before the old ones.
+            let mut next = intact.clone();
+            let generation = slot_generation(&intact, at).max(match len {
+                64 => slot_generation(&intact, if at % 1024 == 512 { at + 512 } else { at - 512 }),
+                _ => slot_generation(&intact, 3072 - at),
+            });
+            if slot_generation(&intact, at) == generation {
+                continue;
+            }
+            next[at..at + 8].copy_from_slice(&(generation + 1).to_le_bytes());
+            next[at + 8..at + 32].fill(0x5a);
+            write(&machine.sim, path, &next);
+            let report = machine.verify(path);
+            assert_eq!((report.problems.len(), report.notes.len()), (0, 1), "slot {at}: {report:?}");
+            // A state with a right checksum that nobody stores is no torn one.
+            let mut absurd = intact.clone();
+            absurd[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+            let sum = crc(&absurd[at..at + len]);
+            absurd[at + len - 4..at + len].copy_from_slice(&sum);
+            write(&machine.sim, path, &absurd);
+            assert_eq!(machine.verify(path).problems.len(), 1, "slot {at}");
+        }
+        write(&machine.sim, path, &intact);
+    }
+
+    // While a writer is at work, or after it died, a store may have been cut short.
+    let options = PublisherOptions {
+        helper: false,
+        segment_len: 1 << 16,
+        max_bytes: 1 << 20,
+        ..PublisherOptions::new(Profile::Clean)
+    };
+    let writer = Queue::publisher(&machine.sim, &queue, options).unwrap();
+    for path in [&control, &cursor] {
+        let intact = read(&machine.sim, path);
+        for (at, len) in slots(path) {
+            let other = if len == 1024 {
+                3072 - at
+            } else if at % 1024 == 512 {
+                at + 512
+            } else {
+                at - 512
+            };
+            if slot_generation(&intact, at) > slot_generation(&intact, other) {
+                continue;
+            }
+            let mut bytes = intact.clone();
+            bytes[at + 33] ^= 8;
+            write(&machine.sim, path, &bytes);
+            for asked in asked(path) {
+                let report = machine.verify(&asked);
+                assert_eq!(report.problems, [], "slot {at}, {}", asked.display());
+                assert!(report.notes.iter().any(|note| note.path == **path), "slot {at}: {report:?}");
+            }
+            write(&machine.sim, path, &intact);
+        }
+    }
+    drop(writer);
+}
+
+fn slot_generation(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// Bit by bit, as `docs/format.md` says: not by what the code under test sums with.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+/// Small files are known by their first bytes, in their queue and outside.
+#[test]
+fn small_files_given_by_name_are_ours() {
+    let machine = machine(10);
+    let queue = machine.root.hot.join("streams/raw/test/queue");
+    Queue::subscriber(&machine.sim, &queue, "slow", SubscriberOptions::default()).unwrap().commit().unwrap();
+    machine.archive();
+    let index = queue.join("index");
+    let index = index.join(&machine.sim.list(&index).unwrap()[0].name);
+    let idx = machine.cold("book.q.zst.idx");
+    for (i, path) in [queue.join("control.meta"), queue.join("readers/slow.meta"), index, idx].iter().enumerate() {
+        let report = machine.verify(path);
+        assert!(report.is_intact() && report.queues + report.files > 0, "{}: {report:?}", path.display());
+        // Under a name that says nothing, far from its queue.
+        let intact = read(&machine.sim, path);
+        let alone = PathBuf::from(format!("/elsewhere/{i}"));
+        machine.sim.create_dirs(Path::new("/elsewhere")).unwrap();
+        write(&machine.sim, &alone, &intact);
+        let report = machine.verify(&alone);
+        assert!(report.is_intact() && report.small_files == 1, "{}: {report:?}", path.display());
+        let at = if intact.starts_with(b"CHRONCTL") {
+            1024 + 40
+        } else if intact.starts_with(b"CHRONCUR") {
+            520
+        } else {
+            30
+        };
+        let mut bytes = intact;
+        bytes[at] ^= 4;
+        write(&machine.sim, &alone, &bytes);
+        assert_eq!(only(&machine.verify(&alone)).path, alone, "{}", path.display());
+        write(&machine.sim, &alone, &bytes[..20]);
+        assert_eq!(only(&machine.verify(&alone)).path, alone, "{}", path.display());
+    }
+    // In the place of a partition it is no partition.
+    write(&machine.sim, &machine.cold("book.q.zst"), &read(&machine.sim, &queue.join("control.meta")));
+    for path in [Path::new("/root"), &machine.cold("book.q.zst")] {
+        let report = machine.verify(path);
+        assert!(report.problems.iter().any(|problem| problem.path == machine.cold("book.q.zst")), "{report:?}");
+    }
 }
 
 #[test]
@@ -435,7 +734,7 @@ fn inspect_says_what_a_path_is() {
     let Description::Day(day) = inspect(&machine.sim, &day(&machine.root, Tier::Cold)).unwrap() else {
         panic!("a day")
     };
-    assert_eq!((day.files.len(), day.meta), (2, Some(meta())));
+    assert_eq!((day.files.len(), day.meta), (2, Some(meta(&rows(1, 300, 60, 0)))));
     let queue = machine.root.hot.join("streams/raw/test/queue");
     let Description::Queue(described) = inspect(&machine.sim, &queue).unwrap() else { panic!("a queue") };
     assert_eq!(described.next_seq, Some(11));

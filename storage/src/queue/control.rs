@@ -9,6 +9,7 @@ use super::{
         OLDEST, REQUIRED_MAX, Summed, UNLOCKED, crc_text, failed_in,
     },
     names::Names,
+    slots::BadSlot,
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{
@@ -86,7 +87,7 @@ impl State {
     }
 
     /// `None` if the slot was never written; an error with its offset within the slot if no writer stores it.
-    fn parse(bytes: &[u8]) -> std::result::Result<Option<State>, (usize, String)> {
+    pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Option<State>, (usize, String)> {
         let Ok(slot) = ControlSlot::read_from_bytes(bytes) else {
             return Err((0, format!("{} bytes needed, {} there", size_of::<ControlSlot>(), bytes.len())));
         };
@@ -182,6 +183,8 @@ pub(crate) struct Control {
     pub(crate) state: State,
     /// A slot was there and no longer whole: the older one counts.
     pub(crate) torn: bool,
+    /// That slot.
+    pub(crate) bad: Option<BadSlot>,
     /// What the live word says of failed syncs.
     failed: u64,
 }
@@ -191,27 +194,35 @@ impl Control {
         let header = MetaHeader::parse(bytes, CONTROL_MAGIC).map_err(|(at, what)| Error::malformed(path, at, what))?;
         let mut best: Option<State> = None;
         let mut wrong = None;
-        let mut empty = false;
+        let mut empty = None;
         for at in CONTROL_SLOTS {
             match State::parse(&bytes[at..at + size_of::<ControlSlot>()]) {
                 Ok(Some(state)) if best.as_ref().is_none_or(|best| best.generation < state.generation) => {
                     best = Some(state);
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => empty = true,
-                Err((offset, what)) => wrong = Some(Error::malformed(path, (at + offset) as u64, what)),
+                Ok(None) => empty = Some(at),
+                Err((offset, what)) => wrong = Some(BadSlot { at, offset: (at + offset) as u64, what }),
             }
         }
         match (best, wrong) {
-            (Some(state), wrong) => Ok(Control {
-                queue_id: header.queue_id,
-                created_ns: header.created_ns.get(),
+            (Some(state), wrong) => {
                 // Only the first state ever written stands alone.
-                torn: wrong.is_some() || (empty && state.generation > FIRST_GENERATION),
-                state,
-                failed: u64::from_le_bytes(std::array::from_fn(|byte| bytes[FAILED + byte])),
-            }),
-            (None, Some(error)) => Err(error),
+                let bad = wrong.or(empty.filter(|_| state.generation > FIRST_GENERATION).map(|at| BadSlot {
+                    at,
+                    offset: at as u64,
+                    what: "zeros where a state was stored".into(),
+                }));
+                Ok(Control {
+                    queue_id: header.queue_id,
+                    created_ns: header.created_ns.get(),
+                    torn: bad.is_some(),
+                    bad,
+                    state,
+                    failed: u64::from_le_bytes(std::array::from_fn(|byte| bytes[FAILED + byte])),
+                })
+            }
+            (None, Some(BadSlot { offset, what, .. })) => Err(Error::malformed(path, offset, what)),
             (None, None) => {
                 let what = "generation is 0x0 in both slots, which no writer stores";
                 Err(Error::malformed(path, CONTROL_SLOTS[0] as u64, what))

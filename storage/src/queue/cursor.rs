@@ -10,6 +10,7 @@ use super::{
         MetaHeader, READING, Summed, TTL_MS, crc_text,
     },
     names::Names,
+    slots::BadSlot,
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{RegionMut, layout::SEQ_END};
@@ -91,9 +92,27 @@ fn newest(path: &Path, bytes: &[u8], slots: [usize; 2]) -> Result<(u64, Option<P
     }
 }
 
+/// The slots of a reader's file that are not whole, for `verify`: those that others beside them stand in for.
+/// With each the generation of the one that stands in for it.
+fn bad_slots(bytes: &[u8]) -> Vec<(BadSlot, u64)> {
+    let mut bad = Vec::new();
+    for slots in [CURSOR_SLOTS, DURABLE_SLOTS] {
+        let bytes_of = |at: usize| &bytes[at..at + size_of::<CursorSlot>()];
+        let whole = slots.into_iter().filter_map(|at| Some(parse(bytes_of(at)).ok()?.0)).max();
+        let Some(whole) = whole else { continue };
+        for at in slots {
+            let Err(what) = parse(bytes_of(at)) else { continue };
+            bad.push((BadSlot { at, offset: at as u64 + 60, what }, whole));
+        }
+    }
+    bad
+}
+
 /// A reader's file as others see it.
 #[derive(Clone, Debug)]
 pub(crate) struct CursorView {
+    /// Slots that are not whole.
+    pub(crate) bad: Vec<(BadSlot, u64)>,
     pub(crate) cursor: Option<Position>,
     pub(crate) durable: Option<Position>,
     pub(crate) beats: u32,
@@ -111,6 +130,7 @@ pub(crate) fn view<P: Platform>(platform: &P, path: &Path) -> Result<CursorView>
     MetaHeader::parse(bytes, CURSOR_MAGIC).map_err(|(at, what)| Error::malformed(path, at, what))?;
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     Ok(CursorView {
+        bad: bad_slots(bytes),
         cursor: newest(path, bytes, CURSOR_SLOTS)?.1,
         durable: newest(path, bytes, DURABLE_SLOTS)?.1,
         beats: word(BEATS),

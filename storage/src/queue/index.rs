@@ -7,6 +7,7 @@
 use super::layout::{
     INDEX_ENTRY_LEN, INDEX_HEADER_LEN, INDEX_MAGIC, IndexEntry, IndexHeader, Summed, VERSION, crc_text,
 };
+use super::slots::mend;
 use crate::{Error, Result};
 use chronicle_core::RegionMut;
 use chronicle_platform::{File, Open, Platform};
@@ -208,15 +209,12 @@ pub(crate) fn check<P: Platform>(
     path: &Path,
     segment: &chronicle_core::Header,
 ) -> (Vec<Place>, Vec<Error>) {
+    let (bytes, header) =
+        match bytes(platform, path).and_then(|bytes| header(path, &bytes).map(|header| (bytes, header))) {
+            Ok(found) => found,
+            Err(error) => return (Vec::new(), vec![error]),
+        };
     let mut errors = Vec::new();
-    let bytes = match bytes(platform, path) {
-        Ok(bytes) => bytes,
-        Err(error) => return (Vec::new(), vec![error]),
-    };
-    let header = match header(path, &bytes) {
-        Ok(header) => header,
-        Err(error) => return (Vec::new(), vec![error]),
-    };
     if header.queue_id != segment.queue_id {
         errors.push(Error::malformed(path, 16, "queue id is another queue's"));
     }
@@ -224,18 +222,43 @@ pub(crate) fn check<P: Platform>(
         let (found, expected) = (header.segment_id.get(), segment.segment_id);
         errors.push(Error::malformed(path, 32, format!("index of segment {found}, segment {expected} expected")));
     }
+    let (places, more) = entries(path, &bytes, &header, segment.salt);
+    errors.extend(more);
+    (places, errors)
+}
+
+/// As [`check`], without the segment: by what the index says of it.
+pub(crate) fn check_alone<P: Platform>(platform: &P, path: &Path) -> (Vec<Place>, Vec<Error>) {
+    match bytes(platform, path).and_then(|bytes| header(path, &bytes).map(|header| (bytes, header))) {
+        Ok((bytes, header)) => entries(path, &bytes, &header, header.salt.get()),
+        Err(error) => (Vec::new(), vec![error]),
+    }
+}
+
+/// Whether what [`check`] found at `offset` is a single byte that changed; else pages of it may never have become durable.
+pub(crate) fn is_flip<P: Platform>(platform: &P, path: &Path, offset: u64, salt: u32) -> bool {
+    let Ok(bytes) = bytes(platform, path) else { return false };
+    let at = offset as usize;
+    match at.checked_sub(INDEX_HEADER_LEN) {
+        Some(_) => bytes.get(at..at + INDEX_ENTRY_LEN).is_some_and(|entry| mend::<IndexEntry>(entry, salt).is_some()),
+        None => bytes.get(..INDEX_HEADER_LEN).is_some_and(|header| mend::<IndexHeader>(header, 0).is_some()),
+    }
+}
+
+fn entries(path: &Path, bytes: &[u8], header: &IndexHeader, salt: u32) -> (Vec<Place>, Vec<Error>) {
+    let mut errors = Vec::new();
     let expected = file_len(header.slots.get());
     if bytes.len() != expected {
         errors.push(Error::malformed(path, bytes.len() as u64, format!("{expected} bytes needed")));
     }
     for (at, entry) in bytes[INDEX_HEADER_LEN..].chunks_exact(INDEX_ENTRY_LEN).enumerate() {
         let Ok(entry) = IndexEntry::read_from_bytes(entry) else { continue };
-        if entry.as_bytes().iter().any(|byte| *byte != 0) && !entry.is_whole(segment.salt) {
+        if entry.as_bytes().iter().any(|byte| *byte != 0) && !entry.is_whole(salt) {
             let offset = (INDEX_HEADER_LEN + at * INDEX_ENTRY_LEN) as u64;
-            errors.push(Error::malformed(path, offset, crc_text(&entry, segment.salt)));
+            errors.push(Error::malformed(path, offset, crc_text(&entry, salt)));
         }
     }
-    (places(&bytes[INDEX_HEADER_LEN..], segment.salt).collect(), errors)
+    (places(&bytes[INDEX_HEADER_LEN..], salt).collect(), errors)
 }
 
 fn bytes<P: Platform>(platform: &P, path: &Path) -> Result<Vec<u8>> {

@@ -61,6 +61,7 @@ mod names;
 mod publisher;
 mod recover;
 mod segment;
+mod slots;
 mod subscriber;
 mod upkeep;
 mod verify;
@@ -78,7 +79,8 @@ pub use cursor::Position;
 pub use describe::{DescribedCounters, DescribedReader, DescribedSegment, Description, SegmentState, describe};
 pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
 pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, verify, verify_noting};
+pub(crate) use verify::{queue_of, verify_control, verify_cursor, verify_index};
 
 /// A directory of segments.
 #[derive(Debug)]

@@ -3,12 +3,31 @@
 //! Files are read with `read_at`, never through a mapping, so that a file that somebody cuts short cannot hurt. A live
 //! queue may be checked: the current segment ends at its first open word, and segments that retire meanwhile are left
 //! out. What is wrong is reported and the check goes on.
+//!
+//! **Slots that are not whole.** The state in `control.meta` and the cursors stand twice, so that a store that is cut
+//! short leaves one; a slot that is not whole hurts nobody as long as the other one is. Whether it is *damage* depends
+//! on whether a store can have been cut short there:
+//!
+//! | The slot | A queue that was closed in order | One that was not: its writer is at work, or died |
+//! |---|---|---|
+//! | was torn by whoever stored the very next content ([`slots`]) | a note | a note |
+//! | was changed otherwise, zeroed, lost | a problem | a note |
+//! | has a right checksum over what no writer stores | a problem | a problem |
+//!
+//! A queue was closed in order if the newer slot says so, or said so before one byte of it changed. While somebody has a
+//! file locked, what does not fit in it is a note: it is being stored. Where none of two slots is whole it is damage
+//! always.
+//!
+//! **Indexes** are never synced, because they can be made again: once the machine was started anew since a writer was
+//! there, what is not whole in one is a note, but for a single byte that changed.
 
 use super::{
-    control::Control,
+    control::{Control, State},
     cursor, index,
-    names::Names,
+    layout::{ControlSlot, CursorSlot, META_LEN},
+    names::{self, Names},
     segment::{Head, head, ids},
+    slots::{self, BadSlot, Cause},
 };
 use crate::{Error, Result};
 use chronicle_core::{
@@ -18,7 +37,11 @@ use chronicle_core::{
 };
 use chronicle_platform::{File, Lock, Open, Platform, TroubleKind};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
+
+/// Errors of an index that are looked at for a single changed byte: more than that are no flip.
+const FLIPS_MAX: usize = 64;
 
 /// What was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +66,20 @@ pub struct Verified {
 ///
 /// There is no queue, or the system's. Damage is not an error here but a problem.
 pub fn verify<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut(Error)) -> Result<Verified> {
+    verify_noting(platform, path, on_problem, &mut |_| {})
+}
+
+/// As [`verify`]; what does not fit and a crash explains goes to `on_note`.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_noting<P: Platform>(
+    platform: &P,
+    path: &Path,
+    on_problem: &mut dyn FnMut(Error),
+    on_note: &mut dyn FnMut(Error),
+) -> Result<Verified> {
     let names = Names::new(path);
     let mut verified = Verified::default();
     let mut problem = |verified: &mut Verified, error: Error| {
@@ -60,6 +97,23 @@ pub fn verify<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut
         Err(error) => return Err(error),
     };
     let unrecovered = control.is_unrecovered(platform);
+    let rebooted = control.state.boot_id != platform.boot_id();
+    let mut closed = control.state.closed;
+    if let Some(BadSlot { at, offset, what }) = control.bad.clone() {
+        let bytes = slot_bytes(&file, at, size_of::<ControlSlot>())?;
+        let cause = slots::cause::<ControlSlot>(&bytes, control.state.generation);
+        if let Cause::Changed(Some(before)) = &cause
+            && let Ok(Some(before)) = State::parse(before.as_bytes())
+            && before.generation > control.state.generation
+        {
+            closed = before.closed;
+        }
+        let error = Error::malformed(&control_path, offset, what);
+        match is_problem(&cause, closed) && !is_open(platform, &names.alive_lock())? {
+            true => problem(&mut verified, error),
+            false => on_note(error),
+        }
+    }
     let mut before: Option<(Head, Walked)> = None;
     for id in ids(platform, &names)? {
         let path = names.segment(id);
@@ -112,8 +166,14 @@ pub fn verify<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut
         let index_path = names.index(id);
         if platform.exists(&index_path)? {
             let (places, errors) = index::check(platform, &index_path, &head.header);
-            for error in errors {
-                problem(&mut verified, error);
+            for (i, error) in errors.into_iter().enumerate() {
+                let salt = head.header.salt;
+                let flip = i < FLIPS_MAX
+                    && error.offset().is_some_and(|offset| index::is_flip(platform, &index_path, offset, salt));
+                match rebooted && !flip {
+                    true => on_note(error),
+                    false => problem(&mut verified, error),
+                }
             }
             for place in places {
                 // The newest entry may be of a frame that is still being appended.
@@ -132,13 +192,109 @@ pub fn verify<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut
     for (_, path) in cursor::list(platform, &names)? {
         verified.readers += 1;
         match cursor::view(platform, &path) {
-            Ok(_) => {}
+            Ok(view) => {
+                for (BadSlot { at, offset, what }, whole) in view.bad {
+                    let file = platform.open(&path, Open::Read)?;
+                    let bytes = slot_bytes(&file, at, size_of::<CursorSlot>())?;
+                    let cause = slots::cause::<CursorSlot>(&bytes, whole);
+                    let error = Error::malformed(&path, offset, what);
+                    match is_problem(&cause, closed) && !is_open(platform, &path)? {
+                        true => problem(&mut verified, error),
+                        false => on_note(error),
+                    }
+                }
+            }
             Err(Error::Trouble(trouble)) if trouble.kind() != TroubleKind::NotFound => return Err(trouble.into()),
             Err(Error::Trouble(_)) => {}
             Err(error) => problem(&mut verified, error),
         }
     }
     Ok(verified)
+}
+
+/// Whether a slot that is not whole is damage; see the module.
+fn is_problem<S>(cause: &Cause<S>, closed: bool) -> bool {
+    match cause {
+        Cause::Absurd => true,
+        Cause::Torn => false,
+        Cause::Changed(_) => closed,
+    }
+}
+
+fn slot_bytes<F: File>(file: &F, at: usize, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; META_LEN];
+    // The file was long enough a moment ago; if it is no more, the rest is zeros.
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes[at..at + len].to_vec())
+}
+
+/// Whether somebody has this file locked.
+fn is_open<P: Platform>(platform: &P, path: &Path) -> Result<bool> {
+    match platform.open(path, Open::Read) {
+        Ok(file) => Ok(!file.try_lock(Lock::Shared)?),
+        Err(trouble) if trouble.kind() == TroubleKind::NotFound => Ok(false),
+        Err(trouble) => Err(trouble.into()),
+    }
+}
+
+/// The queue that one of its small files belongs to, by the names; `None` where there is none.
+pub(crate) fn queue_of<P: Platform>(platform: &P, path: &Path) -> Result<Option<PathBuf>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let up =
+        |levels: usize| path.ancestors().nth(levels).map(|dir| if dir == Path::new("") { Path::new(".") } else { dir });
+    let (queue, ours): (_, fn(&Names, &str) -> Option<PathBuf>) = match path.parent().and_then(Path::file_name) {
+        _ if name == "control.meta" => (up(1), |names, _| Some(names.control())),
+        Some(dir) if dir == "readers" => (up(2), |names, file| Some(names.cursor(&names::reader_name(file)?))),
+        // One whose segment has left the queue is checked by itself.
+        Some(dir) if dir == "index" => (up(2), |names, file| Some(names.segment(names::index_id(file)?))),
+        _ => return Ok(None),
+    };
+    let Some(queue) = queue else { return Ok(None) };
+    let names = Names::new(queue);
+    let known = platform.exists(&names.control())?
+        && match ours(&names, name) {
+            Some(file) => platform.exists(&file)?,
+            None => false,
+        };
+    Ok(known.then(|| queue.to_owned()))
+}
+
+/// Checks a `control.meta` that lies outside a queue. Nobody can say there whether a crash tore it.
+pub(crate) fn verify_control<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut(Error)) -> Result<()> {
+    let control = Control::read::<P>(path, &platform.open(path, Open::Read)?);
+    match control.map(|control| control.bad) {
+        Ok(Some(bad)) => on_problem(Error::malformed(path, bad.offset, bad.what)),
+        Ok(None) => {}
+        Err(error @ Error::Trouble(_)) => return Err(error),
+        Err(error) => on_problem(error),
+    }
+    Ok(())
+}
+
+/// As [`verify_control`], a reader's cursor.
+pub(crate) fn verify_cursor<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut(Error)) -> Result<()> {
+    match cursor::view(platform, path) {
+        Ok(view) => {
+            for (bad, _) in view.bad {
+                on_problem(Error::malformed(path, bad.offset, bad.what));
+            }
+        }
+        Err(error @ Error::Trouble(_)) => return Err(error),
+        Err(error) => on_problem(error),
+    }
+    Ok(())
+}
+
+/// As [`verify_control`], a segment's index: that what it says fits the segment is not looked at.
+pub(crate) fn verify_index<P: Platform>(platform: &P, path: &Path, on_problem: &mut dyn FnMut(Error)) -> Result<()> {
+    let (_, errors) = index::check_alone(platform, path);
+    for error in errors {
+        match error {
+            Error::Trouble(_) => return Err(error),
+            error => on_problem(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a segment follows the one before it.
