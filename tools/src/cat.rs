@@ -2,7 +2,8 @@
 
 use crate::{
     book::parse_symbol,
-    run::{Failure, Outcome, RootArgs, TierArgs, parse_moment, rfc3339, what_there_is, with_stdout},
+    run::{Failure, Outcome, RootArgs, TierArgs, chain, parse_moment, rfc3339, what_there_is, with_stdout},
+    verify::Durable,
 };
 use chronicle::{
     System,
@@ -10,6 +11,7 @@ use chronicle::{
     protocol::{Head, Level, Record, SnapshotSource},
     storage::{
         Error,
+        partition::Tail,
         reader::{ArchiveReader, Event, Frames, Partition, open_any},
         root::{Date, Name, PartitionId, Stream},
     },
@@ -25,7 +27,9 @@ Examples:
   chronicle cat market/hot/streams/raw/binance-spot/queue --from 5000 --json
   chronicle cat --root market --venue binance-spot --symbol btcusdt --stream trades --from 2024-08-08T23:59:00Z
 
-With --json, one object a line: {seq, time_ns, type_id, flags, len, payload (hex), record}.")]
+With --json, one object a line: {seq, time_ns, type_id, flags, len, payload (hex), record}.
+A partition that still grows ends at a torn tail; a bad frame before its last durable position, or before a good one, is
+damage: exit code 1.")]
 pub(crate) struct Args {
     /// A file or a queue's directory
     #[arg(value_name = "PATH", required_unless_present = "root", conflicts_with = "root")]
@@ -98,17 +102,34 @@ pub(crate) fn run(args: Args) -> Outcome {
                 )));
             }
             let mut frames = open_any(&system, path)?;
+            // Up to where a partition that still grows is durable, its root's checkpoint says.
+            let open = frames.file().is_some_and(|file| !file.is_sealed());
+            let durable = if open { Durable::around(path).len_of(path) } else { None };
+            frames.require(durable.unwrap_or(0));
             if let Some(from) = args.from {
                 match from {
                     From::Seq(seq) => frames.seek_seq(seq)?,
                     From::Time(ns) => frames.seek_time(ns)?,
                 }
             }
-            print(&args, out, &mut frames, args.limit.unwrap_or(u64::MAX)).map(drop)
+            let left = print(&args, out, &mut frames, args.limit.unwrap_or(u64::MAX))?;
+            if left > 0 && durable.is_none() { no_frame_behind(&frames) } else { Ok(()) }
         }
         (None, Some(root), Some(venue), Some(symbol)) => of_root(&args, &system, out, root, venue, symbol),
         _ => Err(Failure::Usage("a PATH, or --root with --venue and --symbol".to_owned())),
     })
+}
+
+/// A tail that looks torn, with a frame behind it: nothing was torn there, it is damaged.
+fn no_frame_behind(frames: &Frames<System>) -> Outcome {
+    let Some(file) = frames.file() else { return Ok(()) };
+    match (file.tail(), file.frame_behind_damage()?) {
+        (Tail::Torn { damage }, Some(offset)) => {
+            let damaged = chain(&Error::damage(file.path(), damage));
+            Err(Failure::Problem(format!("{damaged}; a good frame follows at offset {offset}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn of_root(

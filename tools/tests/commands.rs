@@ -446,6 +446,98 @@ fn the_end_of_an_open_partition() {
     verify(&root).exits(1).says("book.q: missing");
 }
 
+/// A bad frame with a good one behind it was not torn. `cat` knows by the checkpoint of the root that the file lies in; and
+/// where there is none, by the good frame.
+#[test]
+fn a_bad_frame_of_an_open_partition_is_no_torn_tail() {
+    let dir = small_root(false);
+    let root = dir.path().join("root");
+    let book = root.join("warm/v1/binance-spot/ethusdt/2024-08-08/book.q");
+    let whole = fs::read(&book).expect("the partition");
+    let cat = |path: &Path, more: &[&str]| run(Command::new(BINARY).arg("cat").arg(path).args(more));
+    let lines = |ran: &Ran| ran.text().lines().count();
+    let frames = lines(&cat(&book, &[]).ok());
+    assert!(frames > 100, "{frames}");
+    let mut bytes = whole.clone();
+    // Inside some frame's payload or header in the middle.
+    let middle = whole.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&book, &bytes).expect("harmed");
+    let copied = dir.path().join("copy.q");
+    fs::write(&copied, &bytes).expect("a copy outside the root");
+    for (path, more) in [(&book, &[][..]), (&book, &["--json"]), (&copied, &[]), (&copied, &["--json"])] {
+        let ran = cat(path, more);
+        assert_eq!(ran.code, Some(1), "{}: {}", path.display(), ran.err);
+        let name = path.file_name().and_then(|name| name.to_str()).expect("text");
+        assert!(ran.err.contains(&format!("{name}: offset ")), "{}", ran.err);
+        let before = lines(&ran);
+        assert!(before > 0 && before < frames, "{before} of {frames}");
+        // What was asked for lies before it.
+        cat(path, &[more, &["--limit", "1"]].concat()).ok();
+    }
+    assert!(cat(&copied, &[]).err.contains("a good frame follows at offset"));
+    // Without anything good behind it, it is torn where nobody says what was durable, and damage where somebody does.
+    for (path, code) in [(&book, 1), (&copied, 0)] {
+        fs::write(path, &bytes[..middle + 1]).expect("cut");
+        let ran = cat(path, &[]);
+        assert_eq!(ran.code, Some(code), "{}: {}", path.display(), ran.err);
+    }
+}
+
+/// Each small file is verified by itself, and by what it is, wherever it lies.
+#[test]
+fn files_that_verify_is_given_by_name() {
+    let dir = small_root(true);
+    let root = dir.path().join("root");
+    move_to_cold(&root).ok();
+    let day = root.join("cold/v1/binance-spot/ethusdt/2024-08-08");
+    let queue = root.join("hot/streams/raw/binance-spot/queue");
+    let index = fs::read_dir(queue.join("index")).expect("indexes").next().expect("one").expect("an entry").path();
+    let files = [
+        day.join("meta.json"),
+        day.join("book.q.zst.idx"),
+        root.join("state/refine/binance-spot.checkpoint"),
+        queue.join("control.meta"),
+        queue.join("readers/recorder.meta"),
+        index,
+    ];
+    for path in &files {
+        let ran = verify(path).ok();
+        assert!(ran.text().contains("whole") && !ran.text().contains("0 files"), "{}: {}", path.display(), ran.text());
+        let whole = fs::read(path).expect("its bytes");
+        let mut bytes = whole.clone();
+        // In what is checked of each: a slot, an entry, the body.
+        let at = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("meta") if path.ends_with("control.meta") => 1024 + 34,
+            Some("meta") => 512 + 3,
+            Some("idx") => 34,
+            _ => whole.len() / 2,
+        };
+        bytes[at] ^= 1;
+        fs::write(path, &bytes).expect("harmed");
+        for (asked, code) in [(path, 1), (&root, 1)] {
+            let ran = verify(asked);
+            assert_eq!(ran.code, Some(code), "{} by {}: {}", path.display(), asked.display(), ran.text());
+            let name = path.file_name().and_then(|name| name.to_str()).expect("text");
+            assert!(ran.text().contains(&format!("{name}: offset ")), "{}: {}", path.display(), ran.text());
+        }
+        fs::write(path, &whole).expect("as it was");
+    }
+    verify(&root).ok();
+    verify(&root.join("state")).ok().says("whole");
+
+    // Gone from the archive: named by what counts it.
+    fs::remove_file(day.join("trades.q.zst")).expect("removed");
+    verify(&root)
+        .exits(1)
+        .says("trades.q.zst: missing")
+        .says("trades.q.zst.idx: index of trades.q.zst, which is missing");
+    fs::remove_file(day.join("trades.q.zst.idx")).expect("removed");
+    for path in [&root, &day, &day.join("meta.json")] {
+        verify(path).exits(1).says("trades.q.zst: missing");
+    }
+}
+
 /// A system that takes no directory is asked twice, not for ever.
 #[test]
 fn a_root_where_no_directory_can_be() {
@@ -508,7 +600,7 @@ fn hostile(cold: bool) {
             let found = verify(&bad);
             let kept = name
                 .extension()
-                .is_some_and(|ending| ["q", "zst", "idx", "checkpoint"].iter().any(|one| ending == *one));
+                .is_some_and(|ending| ["q", "zst", "idx", "checkpoint", "json"].iter().any(|one| ending == *one));
             if kept && !name.starts_with("hot") && bytes != fs::read(good.join(name)).expect("a file") {
                 assert_eq!(found.code, Some(1), "{} {harm:?} at {near} is not found", name.display());
             } else if found.code == Some(0) {
