@@ -258,7 +258,7 @@ fn sleeping(barrier: Barrier) {
         })
     };
     while look(&mut reader).is_none() {
-        let word = reader.mark();
+        let word = reader.mark_sleeper();
         if barrier != Barrier::Nothing {
             wake::settle();
         }

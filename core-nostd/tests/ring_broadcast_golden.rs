@@ -17,7 +17,11 @@ const CAPACITY: usize = 128;
 
 fn spec() -> Spec {
     let ring_id = *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
-    Spec { capacity: CAPACITY, identity: Identity { ring_id, created_ns: 1_723_161_255_088_176_367 } }
+    Spec {
+        capacity: CAPACITY,
+        identity: Identity { ring_id, created_ns: 1_723_161_255_088_176_367 },
+        ..Spec::default()
+    }
 }
 
 /// Into a second lap: a message of odd length, one of none, one of a quarter of the ring; a pad before the last one.

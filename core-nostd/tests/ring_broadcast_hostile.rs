@@ -10,7 +10,9 @@ use chronicle_core::{
     Fault, HeapRegion, Region, RegionMut,
     ring::{
         self,
-        broadcast::{self, AttachError, BLOCKS, DATA, INTENT, Reader, Received, Spec, Start, Writer, format},
+        broadcast::{
+            self, AttachError, BLOCKS, DATA, INTENT, Reader, Received, Spec, Start, WAKE_MODE, Writer, format,
+        },
     },
 };
 use seeded::{Seeded, seeds};
@@ -47,7 +49,10 @@ fn scribble(region: &HeapRegion, random: &mut Seeded, from: usize) {
         1 => BLOCKS + random.below(128) * 4,
         _ => from + random.below((region.len() - from) / 4) * 4,
     };
-    region.window_mut().store(at.max(from), plausible(random, capacity));
+    // An unknown mode ends every attempt to attach, and there are more interesting words.
+    if at != WAKE_MODE {
+        region.window_mut().store(at.max(from), plausible(random, capacity));
+    }
 }
 
 /// One call; what it says must keep the reader's own promises.

@@ -5,7 +5,7 @@
 
 use chronicle_core::{
     HeapRegion, Region, RegionMut,
-    ring::broadcast::{self, INTENT, Reader, Received, Spec, Start, Writer, format},
+    ring::broadcast::{self, INTENT, Reader, Received, Spec, Start, WAKE_MODE, Writer, format},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -67,9 +67,11 @@ fuzz_target!(|data: &[u8]| {
             },
             _ => {
                 honest = false;
-                // The header is left whole, for behind a broken one there is nothing to find.
-                let words = (region.len() - INTENT) / 4;
-                region.window_mut().store(INTENT + at % words * 4, word);
+                // The header and the mode are left whole, for behind broken ones there is nothing to find.
+                let at = INTENT + at % ((region.len() - INTENT) / 4) * 4;
+                if at != WAKE_MODE {
+                    region.window_mut().store(at, word);
+                }
             }
         }
     }

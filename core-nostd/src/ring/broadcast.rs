@@ -72,7 +72,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub const INTENT: usize = SPACING;
 /// Offset of the word that readers sleep on; see [`crate::wake`].
 pub const DATA_WAKE: usize = 2 * SPACING;
-/// Offset of the word that says how to wake: what the writer's platform chose. This crate only keeps its place.
+/// Offset of the word that says how they sleep: 0 = [`Mode::Fence`], 1 = [`Mode::Asymmetric`].
 pub const WAKE_MODE: usize = DATA_WAKE + 8;
 /// Offset of the block table.
 pub const BLOCKS: usize = 3 * SPACING;
@@ -105,12 +105,21 @@ const_assert!((super::MAX_CAPACITY / MAX_BLOCKS / 8) < 1 << 24);
 const_assert!(super::MIN_CAPACITY / 4 >= MIN_BLOCK);
 
 /// What a ring is to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// Bytes of the data area: a power of two. A reader may lag by this much, less one 32nd.
     pub capacity: usize,
     /// Who it is.
     pub identity: Identity,
+    /// How readers sleep and are woken.
+    pub wake: Mode,
+}
+
+impl Default for Spec {
+    /// 64 KiB, nobody in particular, fences.
+    fn default() -> Self {
+        Spec { capacity: 64 * 1024, identity: Identity::default(), wake: Mode::Fence }
+    }
 }
 
 /// Bytes of a region for a ring with that data area; `None` if no ring can have it.
@@ -155,6 +164,7 @@ pub fn format<R: RegionMut>(region: &R, spec: &Spec) -> Result<(), FormatError> 
     let shape = Shape::of(capacity);
     let window = region.window_mut();
     window.zero(DATA_WAKE, DATA - DATA_WAKE);
+    super::store_mode(region, WAKE_MODE, spec.wake);
     window.store(DATA, 0);
     shape.store_entry(window, 0, 1);
     window.word64(INTENT).store(shape.block, Ordering::Release);
@@ -294,6 +304,7 @@ impl core::error::Error for TooLarge {}
 pub struct Writer<R> {
     region: R,
     header: Header,
+    wake: Mode,
     shape: Shape,
     tail: u64,
     /// End of the tail's block: messages that end before it need nothing but their own stores.
@@ -313,7 +324,7 @@ impl<R: RegionMut> Writer<R> {
     /// Damage: the header is not a broadcast ring's, the region is too short, or what the last writer left could not
     /// have been left by one of ours.
     pub fn attach(region: R) -> Result<Self, Damage> {
-        let header = attached(&region)?;
+        let (header, wake) = attached(&region)?;
         let shape = Shape::of(header.capacity);
         let window = region.window_mut();
         // ORDERING: Acquire pairs with the Release in `announce`; the last writer is gone, and whoever told us that has
@@ -331,7 +342,17 @@ impl<R: RegionMut> Writer<R> {
             at = next;
         }
         let limit = (at.position | (shape.block - 1)) + 1;
-        Ok(Writer { region, header, shape, tail: at.position, limit, intent, next_seq: at.seq, not_sync: PhantomData })
+        Ok(Writer {
+            region,
+            header,
+            wake,
+            shape,
+            tail: at.position,
+            limit,
+            intent,
+            next_seq: at.seq,
+            not_sync: PhantomData,
+        })
     }
 
     /// Writes a message that readers see at once; returns its seq. It never fails but for the length, and never waits.
@@ -488,6 +509,12 @@ impl<R: RegionMut> Writer<R> {
     #[inline]
     pub fn sleepers(&self, mode: Mode) -> bool {
         wake::after_commit(self.region.window_mut(), DATA_WAKE, mode)
+    }
+
+    /// How readers sleep and are woken, as the ring's creator chose.
+    #[must_use]
+    pub fn wake_mode(&self) -> Mode {
+        self.wake
     }
 
     /// The ring's header, as checked when the writer was made.
@@ -686,6 +713,7 @@ pub enum Received {
 pub struct Reader<R> {
     region: R,
     header: Header,
+    wake: Mode,
     shape: Shape,
     at: Place,
     /// Lost before the place was found, not reported yet.
@@ -701,10 +729,10 @@ impl<R: Region> Reader<R> {
     ///
     /// Damage; a seq that the ring has not reached; or a writer so fast that no place could be found.
     pub fn attach(region: R, start: Start) -> Result<Self, AttachError> {
-        let header = attached(&region)?;
+        let (header, wake) = attached(&region)?;
         let at = Place { position: 0, seq: 1 };
         let shape = Shape::of(header.capacity);
-        let mut reader = Reader { region, header, shape, at, lost: 0, not_sync: PhantomData };
+        let mut reader = Reader { region, header, wake, shape, at, lost: 0, not_sync: PhantomData };
         for attempt in 0..ATTEMPTS {
             if reader.settle(start, attempt)? {
                 return Ok(reader);
@@ -966,6 +994,12 @@ impl<R: Region> Reader<R> {
         self.region.window().word64(INTENT).load(Ordering::Relaxed).saturating_sub(self.at.position)
     }
 
+    /// How readers sleep and are woken, as the ring's creator chose.
+    #[must_use]
+    pub fn wake_mode(&self) -> Mode {
+        self.wake
+    }
+
     /// The ring's header, as checked when the reader was made.
     #[must_use]
     pub fn header(&self) -> &Header {
@@ -992,7 +1026,7 @@ impl<R: RegionMut> Reader<R> {
     ///
     /// It is the one thing for which a reader writes. Readers that may not poll, or sleep for a bounded time.
     #[must_use]
-    pub fn mark(&self) -> u32 {
+    pub fn mark_sleeper(&self) -> u32 {
         wake::mark(self.region.window_mut(), DATA_WAKE)
     }
 }
@@ -1015,9 +1049,10 @@ enum Wanted {
     Seq { seq: u64, margin: u64 },
 }
 
-/// Checks a header, and that the region is as long as it says.
-fn attached<R: Region>(region: &R) -> Result<Header, Damage> {
-    expect(region, Kind::Broadcast, |header| (header.unit == 0).then(|| DATA + header.capacity as usize))
+/// Checks a header, and that the region is as long as it says; how its ends sleep.
+fn attached<R: Region>(region: &R) -> Result<(Header, Mode), Damage> {
+    let header = expect(region, Kind::Broadcast, |header| (header.unit == 0).then(|| DATA + header.capacity as usize))?;
+    Ok((header, super::read_mode(region.window(), WAKE_MODE)?))
 }
 
 /// A place from the block table that no writer came over meanwhile. Messages take 8 bytes or more, so a position bounds
