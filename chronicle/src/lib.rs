@@ -27,3 +27,29 @@ pub use chronicle_storage as storage;
 pub use chronicle_platform_darwin::Darwin as System;
 #[cfg(target_os = "linux")]
 pub use chronicle_platform_linux::Linux as System;
+
+/// [Event logs](chronicle_storage::eventlog) on this machine: ringlog's names, with nothing to choose.
+///
+/// ```no_run
+/// use chronicle::eventlog::{EventHeader, MmapReader, MmapWriter, SpscRingBuffer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut producer, mut consumer) = SpscRingBuffer::new(1 << 20)?.split();
+/// producer.write_event(&EventHeader::new(17, 1, 5), b"hello")?;
+///
+/// let mut log = MmapWriter::create("/tmp/events.log", 1 << 30)?;
+/// log.drain_from(&mut consumer, 256)?;
+/// log.sync()?;
+///
+/// let events = MmapReader::open("/tmp/events.log")?.replay(|event| println!("{}", event.header.timestamp))?;
+/// assert_eq!(events, 1);
+/// # Ok(()) }
+/// ```
+pub mod eventlog {
+    pub use chronicle_storage::eventlog::*;
+
+    /// [`chronicle_storage::eventlog::MmapReader`] of this machine.
+    pub type MmapReader = chronicle_storage::eventlog::MmapReader<crate::System>;
+    /// [`chronicle_storage::eventlog::MmapWriter`] of this machine.
+    pub type MmapWriter = chronicle_storage::eventlog::MmapWriter<crate::System>;
+}

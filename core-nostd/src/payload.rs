@@ -22,8 +22,9 @@ impl Trusted {
     ///
     /// # Safety
     ///
-    /// As long as a slice made with this value lives, no party, in this process or another, changes the committed
-    /// bytes that it shows, and nobody truncates the file behind them.
+    /// As long as a slice made with this value lives, no party, in this process or another, changes the bytes that it
+    /// shows, and nobody truncates the file behind them. Which bytes those are, committed ones, is the word of the
+    /// protocol that made the [`Payload`]: give the value to payloads of protocols that you trust in this.
     #[must_use]
     pub const unsafe fn assert() -> Self {
         Trusted(())
@@ -50,11 +51,31 @@ impl<'a> Payload<'a> {
         Payload(Bytes::Shared { window, offset, len })
     }
 
+    /// `window[offset..offset + len]`, if that is inside: for a protocol that lives above this crate, which says by it
+    /// that these bytes are committed.
+    #[inline]
+    #[must_use]
+    pub fn within(window: Window<'a>, offset: usize, len: usize) -> Option<Self> {
+        let inside = len <= window.len() && offset <= window.len() - len;
+        inside.then(|| Payload::shared(window, offset, len))
+    }
+
     /// A payload in private memory.
     #[inline]
     #[must_use]
     pub const fn own(bytes: &'a [u8]) -> Self {
         Payload(Bytes::Own(bytes))
+    }
+
+    /// What is behind the first `at` bytes; empty if there are no more.
+    #[inline]
+    #[must_use]
+    pub fn tail(&self, at: usize) -> Self {
+        let at = at.min(self.len());
+        match self.0 {
+            Bytes::Shared { window, offset, len } => Payload::shared(window, offset + at, len - at),
+            Bytes::Own(bytes) => Payload::own(&bytes[at..]),
+        }
     }
 
     /// Length in bytes.
@@ -129,8 +150,8 @@ impl<'a> Payload<'a> {
     pub fn as_slice(&self, trusted: Option<&Trusted>) -> Option<&'a [u8]> {
         match (self.0, trusted) {
             (Bytes::Own(bytes), _) => Some(bytes),
-            // SAFETY: who made the `Trusted` promised that committed bytes do not change while such a slice lives, and
-            // a payload is only made of a frame whose commit word was seen.
+            // SAFETY: who made the `Trusted` promised that the bytes of this payload do not change while such a slice
+            // lives; core makes payloads of frames whose commit word was seen, and no others.
             (Bytes::Shared { window, offset, len }, Some(_)) => Some(unsafe { window.slice(offset, len) }),
             (Bytes::Shared { .. }, None) => None,
         }
