@@ -60,6 +60,27 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
         at += 64;
     }
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    while at + 32 <= len {
+        // SAFETY: 32 bytes from `at` lie inside `src`, and every bit pattern is four numbers.
+        let [a, b, c, d] = unsafe { src.wrapping_add(at).cast::<[u64; 4]>().read_unaligned() };
+        // SAFETY: 32 bytes from `at` lie inside `dst`. For the memory model the block stands for eight relaxed stores.
+        unsafe {
+            core::arch::asm!(
+                "mov qword ptr [{dst}], {a}",
+                "mov qword ptr [{dst} + 8], {b}",
+                "mov qword ptr [{dst} + 16], {c}",
+                "mov qword ptr [{dst} + 24], {d}",
+                a = in(reg) a,
+                b = in(reg) b,
+                c = in(reg) c,
+                d = in(reg) d,
+                dst = in(reg) dst.wrapping_add(at),
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 32;
+    }
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
     while at + 8 <= len {
         // SAFETY: 8 bytes from `at` lie inside `src`, and every bit pattern is a number.
         let two = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
@@ -138,20 +159,43 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
         at += 64;
     }
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    while at + 8 <= len {
-        let two: u64;
-        // SAFETY: 8 bytes from `at` lie inside `src`. For the memory model the block stands for two relaxed loads.
+    while at + 32 <= len {
+        let (a, b, c, d): (u64, u64, u64, u64);
+        // SAFETY: 32 bytes from `at` lie inside `src`. For the memory model the block stands for eight relaxed loads.
         unsafe {
             core::arch::asm!(
-                "mov {two}, qword ptr [{src}]",
-                two = out(reg) two,
+                "mov {a}, qword ptr [{src}]",
+                "mov {b}, qword ptr [{src} + 8]",
+                "mov {c}, qword ptr [{src} + 16]",
+                "mov {d}, qword ptr [{src} + 24]",
+                a = out(reg) a,
+                b = out(reg) b,
+                c = out(reg) c,
+                d = lateout(reg) d,
                 src = in(reg) src.wrapping_add(at),
                 options(nostack, preserves_flags, readonly),
             );
         }
-        // SAFETY: 8 bytes from `at` lie inside `dst`.
-        unsafe { dst.wrapping_add(at).cast::<u64>().write_unaligned(two) };
-        at += 8;
+        // SAFETY: 32 bytes from `at` lie inside `dst`.
+        unsafe { dst.wrapping_add(at).cast::<[u64; 4]>().write_unaligned([a, b, c, d]) };
+        at += 32;
+    }
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+    while at + 16 <= len {
+        let four: core::arch::x86_64::__m128i;
+        // SAFETY: 16 bytes from `at` lie inside `src`. For the memory model the block stands for four relaxed loads.
+        unsafe {
+            core::arch::asm!(
+                "movups {four}, [{src}]",
+                four = out(xmm_reg) four,
+                src = in(reg) src.wrapping_add(at),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        // In one store: whoever loads 8 or 16 of these bytes next has them forwarded.
+        // SAFETY: 16 bytes from `at` lie inside `dst`.
+        unsafe { dst.wrapping_add(at).cast::<core::arch::x86_64::__m128i>().write_unaligned(four) };
+        at += 16;
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {

@@ -331,8 +331,10 @@ impl<'r> Window<'r> {
         if whole < len {
             // SAFETY: the caller proved the word that holds the last bytes.
             let last = unsafe { self.word32_proved(offset + whole) }.load(Ordering::Relaxed).to_le_bytes();
-            // SAFETY: `len - whole < 4` bytes of `out` are left, and `last` is an array of our own.
-            unsafe { core::ptr::copy_nonoverlapping(last.as_ptr(), out.wrapping_add(whole), len - whole) };
+            for (i, byte) in last.into_iter().enumerate().take(len - whole) {
+                // SAFETY: `whole + i < len`, and `len` bytes of `out` may be written.
+                unsafe { out.wrapping_add(whole + i).write(byte) };
+            }
         }
     }
 

@@ -97,12 +97,19 @@ fn run(seed: u64, steps: usize) {
             }
             91..96 => {
                 let mut buffer = vec![0; rng.below(capacity)];
+                let before = consumer.occupancy();
                 match consumer.pop(&mut buffer) {
+                    Ok(None) => assert!(model.published.is_empty()),
                     Ok(found) => {
-                        if found.is_some() {
+                        assert_eq!(found.map(|(seq, bytes)| (seq, bytes.to_vec())), model.published.front().cloned());
+                        model.taken.extend(model.published.pop_front());
+                        if consumer.occupancy() != before {
                             model.taken.clear();
+                        } else {
+                            // Not released yet: there is more, and it is no eighth of the ring.
+                            let held: usize = model.taken.iter().map(|(_, bytes)| span(bytes.len())).sum();
+                            assert!(held < capacity / 8 && consumer.is_ready());
                         }
-                        assert_eq!(found.map(|(seq, bytes)| (seq, bytes.to_vec())), model.published.pop_front());
                     }
                     Err(PopError::TooShort { needed }) => {
                         assert!(needed > buffer.len() && needed == model.published[0].1.len());

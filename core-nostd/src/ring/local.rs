@@ -381,6 +381,9 @@ impl core::error::Error for TooFewSlots {}
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::local::Producer<'static, u8>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
+#[repr(align(128))]
 pub struct Producer<'r, T> {
     view: View<'r, T>,
     /// Position of the next value.
@@ -684,6 +687,9 @@ impl<T> fmt::Debug for WriteChunk<'_, T> {
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::local::Consumer<'static, u8>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
+#[repr(align(128))]
 pub struct Consumer<'r, T> {
     view: View<'r, T>,
     /// Position of the oldest value.

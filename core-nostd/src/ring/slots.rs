@@ -223,7 +223,10 @@ impl From<Damage> for ChunkError {
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::slots::Producer<u64, &'static chronicle_core::HeapRegion>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Producer<T, R> {
     region: R,
     /// Values written so far, staged ones among them.
@@ -232,7 +235,8 @@ pub struct Producer<T, R> {
     limit: u64,
     /// What was last stored as tail.
     published: u64,
-    count: u32,
+    /// One less than the number of slots.
+    mask: u32,
     wake: Mode,
     values: PhantomData<fn(T)>,
     unshared: PhantomData<Cell<()>>,
@@ -253,7 +257,7 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
             tail,
             limit: tail,
             published: tail,
-            count,
+            mask: count - 1,
             wake,
             values: PhantomData,
             unshared: PhantomData,
@@ -296,7 +300,7 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
         debug_assert!(self.tail < self.limit);
         // SAFETY: the slot's index is below the count, and `attach` proved so many slots inside the region, each
         // `stride` bytes, a multiple of 4, and no shorter than the value.
-        unsafe { self.region.window_mut().copy_in_proved(offset::<T>(self.tail, self.count), value.as_bytes()) };
+        unsafe { self.region.window_mut().copy_in_proved(offset::<T>(self.tail, self.mask), value.as_bytes()) };
         self.tail += 1;
     }
 
@@ -320,11 +324,11 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
     pub fn push_slice(&mut self, values: &[T]) -> Result<usize, Damage> {
         let count = self.known(values.len())?.min(values.len());
         if stride::<T>() == size_of::<T>() {
-            let to_end = (self.count - (self.tail as u32 & (self.count - 1))) as usize;
+            let to_end = self.count() as usize - (self.tail as u32 & self.mask) as usize;
             let (first, second) = values[..count].split_at(count.min(to_end));
             for part in [first, second] {
                 // SAFETY: as in `put`, for slots that follow each other without a gap, up to the last one at most.
-                unsafe { self.region.window_mut().copy_in_proved(offset::<T>(self.tail, self.count), part.as_bytes()) };
+                unsafe { self.region.window_mut().copy_in_proved(offset::<T>(self.tail, self.mask), part.as_bytes()) };
                 self.tail += part.len() as u64;
             }
         } else {
@@ -372,10 +376,10 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
         // ORDERING: Acquire pairs with the Release in `Consumer::release`: the values before this head were read.
         let head = self.region.window().load_acquire(HEAD);
         let used = (self.tail as u32).wrapping_sub(head);
-        if used > self.count || (self.published as u32).wrapping_sub(head) > self.count {
+        if used > self.count() || (self.published as u32).wrapping_sub(head) > self.count() {
             return Err(Damage::at(HEAD as u64, Fault::Field { name: "head", found: head.into() }));
         }
-        Ok((self.count - used) as usize)
+        Ok((self.count() - used) as usize)
     }
 
     /// Whether `count` values could be pushed. Once true it stays so until the next push.
@@ -402,11 +406,15 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
 
 /// Offset of the slot that the value number `position`, from 0, lies in.
 #[inline(always)]
-fn offset<T>(position: u64, count: u32) -> usize {
-    DATA + (position as u32 & (count - 1)) as usize * stride::<T>()
+fn offset<T>(position: u64, mask: u32) -> usize {
+    DATA + (position as u32 & mask) as usize * stride::<T>()
 }
 
 impl<T, R: Region> Producer<T, R> {
+    fn count(&self) -> u32 {
+        self.mask + 1
+    }
+
     /// The number that the next value gets, from 1.
     #[inline]
     #[must_use]
@@ -424,7 +432,7 @@ impl<T, R: Region> Producer<T, R> {
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         let used = (self.published as u32).wrapping_sub(self.region.window().load(HEAD));
-        Occupancy { used: used.min(self.count) as usize, capacity: self.count as usize }
+        Occupancy { used: used.min(self.count()) as usize, capacity: self.count() as usize }
     }
 
     /// The memory.
@@ -488,7 +496,10 @@ impl<T, R> Drop for WriteChunk<'_, T, R> {
 /// fn shared<T: Sync>() {}
 /// shared::<chronicle_core::ring::slots::Consumer<u64, &'static chronicle_core::HeapRegion>>();
 /// ```
+///
+/// Aligned to two cache lines, so that the ends do not slow each other down where they lie side by side.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Consumer<T, R> {
     region: R,
     /// Values taken so far.
@@ -497,7 +508,8 @@ pub struct Consumer<T, R> {
     limit: u64,
     /// What was last stored as head.
     released: u64,
-    count: u32,
+    /// One less than the number of slots.
+    mask: u32,
     wake: Mode,
     values: PhantomData<fn() -> T>,
     unshared: PhantomData<Cell<()>>,
@@ -518,7 +530,7 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
             head,
             limit: head,
             released: head,
-            count,
+            mask: count - 1,
             wake,
             values: PhantomData,
             unshared: PhantomData,
@@ -532,11 +544,12 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
     /// Damage: an impossible tail.
     #[inline(always)]
     pub fn pop(&mut self) -> Result<Option<T>, Damage> {
-        let value = self.step()?;
-        if value.is_some() {
-            self.release();
+        if self.head == self.limit && self.look()? == 0 {
+            return Ok(None);
         }
-        Ok(value)
+        let value = self.take();
+        self.release();
+        Ok(Some(value))
     }
 
     /// Takes the oldest value. Its slot is the producer's after [`Consumer::release`].
@@ -557,7 +570,7 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
     fn take(&mut self) -> T {
         debug_assert!(self.head < self.limit);
         let mut value = MaybeUninit::<T>::uninit();
-        let at = offset::<T>(self.head, self.count);
+        let at = offset::<T>(self.head, self.mask);
         // SAFETY: the slot's index is below the count, and `attach` proved so many slots inside the region, each
         // `stride` bytes, a multiple of 4, and no shorter than the value.
         unsafe { self.region.window().move_out_proved(at, value.as_mut_ptr().cast(), size_of::<T>()) };
@@ -584,10 +597,10 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
     pub fn pop_slice(&mut self, out: &mut [T]) -> Result<usize, Damage> {
         let count = self.known(out.len())?.min(out.len());
         if stride::<T>() == size_of::<T>() {
-            let to_end = (self.count - (self.head as u32 & (self.count - 1))) as usize;
+            let to_end = self.count() as usize - (self.head as u32 & self.mask) as usize;
             let (first, second) = out[..count].split_at_mut(count.min(to_end));
             for part in [first, second] {
-                let at = offset::<T>(self.head, self.count);
+                let at = offset::<T>(self.head, self.mask);
                 // SAFETY: as in `take`, for slots that follow each other without a gap, up to the last one at most.
                 unsafe { self.region.window().move_out_proved(at, part.as_mut_ptr().cast(), size_of_val(part)) };
                 self.head += part.len() as u64;
@@ -631,6 +644,10 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
 }
 
 impl<T, R: Region> Consumer<T, R> {
+    fn count(&self) -> u32 {
+        self.mask + 1
+    }
+
     /// How many values are known to be there, after a look if those are fewer than `wanted`.
     #[inline]
     fn known(&mut self, wanted: usize) -> Result<usize, Damage> {
@@ -645,7 +662,7 @@ impl<T, R: Region> Consumer<T, R> {
         // ORDERING: Acquire pairs with the Release in `Producer::publish`: the values before this tail are whole.
         let tail = self.region.window().load_acquire(TAIL);
         let (there, held) = (tail.wrapping_sub(self.head as u32), (self.head - self.released) as u32);
-        if there > self.count - held {
+        if there > self.count() - held {
             return Err(Damage::at(TAIL as u64, Fault::Field { name: "tail", found: tail.into() }));
         }
         self.limit = self.head + u64::from(there);
@@ -677,7 +694,7 @@ impl<T, R: Region> Consumer<T, R> {
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         let used = self.region.window().load(TAIL).wrapping_sub(self.released as u32);
-        Occupancy { used: used.min(self.count) as usize, capacity: self.count as usize }
+        Occupancy { used: used.min(self.count()) as usize, capacity: self.count() as usize }
     }
 
     /// The memory.

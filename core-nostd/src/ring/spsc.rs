@@ -738,29 +738,30 @@ impl<R: RegionMut> Consumer<R> {
         self.released = head;
     }
 
-    /// Copies the next frame into `out` and releases it, with all that was taken before: its seq and its bytes, or
-    /// `None` if there is nothing.
+    /// Copies the next frame into `out`: its seq and its bytes, or `None` if there is nothing.
+    ///
+    /// Releases by itself, all that was taken, once nothing more is known to be there or an eighth of the ring is due: a
+    /// store for each frame would take the line from the producer each time. [`Consumer::release`] frees at once.
     ///
     /// # Errors
     ///
     /// `out` is too short, and the frame is still there; or damage, as [`Consumer::step`].
     #[inline]
     pub fn pop<'o>(&mut self, out: &'o mut [u8]) -> Result<Option<(u64, &'o mut [u8])>, PopError> {
-        if self.frame_here().is_none() && self.seek()?.is_none() {
-            return Ok(None);
-        }
-        // Once more: `seek` may have moved, and a peer may have changed the header since.
-        let Some(Frame { seq, payload }) = self.frame_here() else { return Ok(None) };
+        let Some(Frame { seq, payload }) = self.peek()? else { return Ok(None) };
         let len = payload.len();
         if len > out.len() {
             return Err(PopError::TooShort { needed: len });
         }
         let bytes = &mut out[..len];
-        // SAFETY: `frame_here` found `len` bytes behind a header that begins before `end`, all of it in multiples of 8
-        // inside the data area and so inside the region (`attach`); `bytes` is valid for its length.
+        // SAFETY: `peek` found `len` bytes behind the header at `at`, up to `end` at most: with the rest of their last word
+        // inside the data area, and so inside the region (`attach`). `bytes` is valid for its length.
         unsafe { self.region.window().move_out_proved(self.at.get() + FRAME_HEADER_LEN, bytes.as_mut_ptr(), len) };
         self.pass(len);
-        self.release();
+        let due = self.position().wrapping_sub(self.released) as usize;
+        if self.at == self.end || due >= self.capacity / 8 {
+            self.release();
+        }
         Ok(Some((seq, bytes)))
     }
 
