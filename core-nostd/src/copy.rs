@@ -158,28 +158,6 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
         }
         at += 64;
     }
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    while at + 32 <= len {
-        let (a, b, c, d): (u64, u64, u64, u64);
-        // SAFETY: 32 bytes from `at` lie inside `src`. For the memory model the block stands for eight relaxed loads.
-        unsafe {
-            core::arch::asm!(
-                "mov {a}, qword ptr [{src}]",
-                "mov {b}, qword ptr [{src} + 8]",
-                "mov {c}, qword ptr [{src} + 16]",
-                "mov {d}, qword ptr [{src} + 24]",
-                a = out(reg) a,
-                b = out(reg) b,
-                c = out(reg) c,
-                d = lateout(reg) d,
-                src = in(reg) src.wrapping_add(at),
-                options(nostack, preserves_flags, readonly),
-            );
-        }
-        // SAFETY: 32 bytes from `at` lie inside `dst`.
-        unsafe { dst.wrapping_add(at).cast::<[u64; 4]>().write_unaligned([a, b, c, d]) };
-        at += 32;
-    }
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
     while at + 16 <= len {
         let four: core::arch::x86_64::__m128i;
