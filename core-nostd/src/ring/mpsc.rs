@@ -1229,8 +1229,28 @@ impl<R: RegionMut> Consumer<R> {
         let window = self.region.window_mut();
         let len = self.at.get() - self.head.get();
         let first = len.min(self.shape.to_end(self.head.get()));
-        window.zero(self.shape.offset(self.head.get()), first as usize);
-        window.zero(self.shape.data, (len - first) as usize);
+        Self::zeros(window, self.shape.offset(self.head.get()), first as usize);
+        Self::zeros(window, self.shape.data, (len - first) as usize);
+    }
+
+    /// Zeros over whole units of the ring: a sixth of the instructions of `WindowMut::zero`, which takes any range.
+    #[inline]
+    fn zeros(window: WindowMut<'_>, mut at: usize, len: usize) {
+        let end = at + len;
+        assert!(
+            at.is_multiple_of(UNIT as usize) && len.is_multiple_of(UNIT as usize) && end <= window.len(),
+            "bug: {len} bytes at {at} are not units of a ring"
+        );
+        while end - at >= 64 {
+            // SAFETY: `at` is a multiple of 8, and 64 bytes from there end before `end`, which is inside the window.
+            unsafe { window.copy_in_proved(at, &[0; 64]) };
+            at += 64;
+        }
+        while at < end {
+            // SAFETY: as above, and `end` is a multiple of 8 too.
+            unsafe { window.copy_in_proved(at, &[0; UNIT as usize]) };
+            at += UNIT as usize;
+        }
     }
 
     /// Step 3: the space is the producers'.
