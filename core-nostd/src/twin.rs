@@ -6,7 +6,7 @@
 
 extern crate std;
 
-use crate::sync::Ordering;
+use crate::sync::{Ordering, thread};
 use core::cell::Cell;
 
 /// A step that is left out or done too weakly.
@@ -61,7 +61,7 @@ pub fn with<T>(weak: Weak, model: impl FnOnce() -> T) -> T {
 }
 
 std::thread_local! {
-    static DEATH: Cell<Option<(loom::thread::ThreadId, usize)>> = const { Cell::new(None) };
+    static DEATH: Cell<Option<(thread::ThreadId, usize)>> = const { Cell::new(None) };
 }
 
 struct Dead;
@@ -70,7 +70,7 @@ struct Dead;
 ///
 /// Stores of protocols count, from 0. As after a kill, every store before it is done and nothing after it.
 pub fn mortal<T>(steps: usize, life: impl FnOnce() -> T) -> Option<T> {
-    DEATH.set(Some((loom::thread::current().id(), steps)));
+    DEATH.set(Some((thread::current().id(), steps)));
     let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
     DEATH.set(None);
     match lived {
@@ -83,7 +83,7 @@ pub fn mortal<T>(steps: usize, life: impl FnOnce() -> T) -> Option<T> {
 /// A store is about to happen: the place to die. Returns the ordering that it has in this model.
 pub(crate) fn step(ordering: Ordering) -> Ordering {
     if let Some((who, left)) = DEATH.get()
-        && who == loom::thread::current().id()
+        && who == thread::current().id()
     {
         match left.checked_sub(1) {
             Some(left) => DEATH.set(Some((who, left))),

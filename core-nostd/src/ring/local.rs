@@ -49,7 +49,8 @@ struct Line {
     taken: AtomicU32,
 }
 
-static_assertions::const_assert_eq!(size_of::<Line>(), SPACING);
+// A model checker's atomics have lengths of their own.
+static_assertions::const_assert!(cfg!(loom) || size_of::<Line>() == SPACING);
 
 impl Line {
     #[cfg(not(loom))]
