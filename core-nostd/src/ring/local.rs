@@ -258,7 +258,7 @@ mod heap {
 
 /// What an end holds so that its ring stays.
 enum Keep<'r, T> {
-    Lent(PhantomData<&'r mut ()>),
+    Lent(PhantomData<(&'r mut (), fn() -> T)>),
     #[cfg(any(test, feature = "std"))]
     Owned(#[allow(dead_code, reason = "held, not used")] crate::sync::Arc<Shared<T, heap::Heap<T>>>),
 }
