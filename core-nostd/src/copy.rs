@@ -22,6 +22,7 @@ use crate::sync::{AtomicU32, Ordering};
 /// stores cannot be forwarded: it waits until they leave the core, behind every store to the region that still waits for
 /// its cache line from the other processor, some 100 ns each. 8-byte loads are forwarded, and where the compiler still
 /// has the numbers in registers there is no load at all.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
 const SHORT: usize = 128;
 
 /// Copies `len` bytes of private memory into shared words.

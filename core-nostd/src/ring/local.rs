@@ -155,7 +155,7 @@ impl<T, const N: usize> Ring<T, N> {
         for line in [tail, head] {
             line.gone.store(0, Ordering::Relaxed);
         }
-        ends(&self.0, || Keep::Lent(PhantomData))
+        ends(&self.0, || Keep::Lent(PhantomData, PhantomData))
     }
 }
 
@@ -258,7 +258,7 @@ mod heap {
 
 /// What an end holds so that its ring stays.
 enum Keep<'r, T> {
-    Lent(PhantomData<(&'r mut (), fn() -> T)>),
+    Lent(PhantomData<&'r mut ()>, PhantomData<T>),
     #[cfg(any(test, feature = "std"))]
     Owned(#[allow(dead_code, reason = "held, not used")] crate::sync::Arc<Shared<T, heap::Heap<T>>>),
 }
