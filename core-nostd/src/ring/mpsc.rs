@@ -272,10 +272,13 @@ pub fn format<R: RegionMut>(region: &R, spec: &Spec) -> Result<(), FormatError> 
         return Err(FormatError::Region { needed, found: region.len() });
     }
     let window = region.window_mut();
-    window.zero(0, needed);
-    // ORDERING: Relaxed. The region is nobody else's until its maker hands it over, which orders all of this.
+    // ORDERING: Relaxed. The region is nobody else's until its maker hands it over, which orders all of this. Positions
+    // are stored whole: no byte of the ring is reached by atomics of two sizes.
+    window.zero(0, TAIL);
     window.word64(TAIL).store(0, Ordering::Relaxed);
+    window.zero(TAIL + 8, HEAD - (TAIL + 8));
     window.word64(HEAD).store(0, Ordering::Relaxed);
+    window.zero(HEAD + 8, needed - (HEAD + 8));
     store_mode(region, WAKE_MODE, spec.wake_mode);
     store_header(region, Kind::Mpsc, capacity, spec.producers, spec.identity);
     Ok(())
