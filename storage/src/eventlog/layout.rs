@@ -35,7 +35,7 @@ pub struct FileHeader {
     pub event_count: U64,
     /// Where the next event begins. Everything before it is whole.
     pub write_offset: U64,
-    /// [`WORDS`] and [`CHECKSUMS`].
+    /// Bit 0: `carry` and `count_check` are kept. Bit 1: events have checksums.
     pub flags: U32,
     /// The upper half of `write_offset`, stored before it changes.
     pub carry: U32,
