@@ -172,6 +172,7 @@ fn the_consumer_gets_what_was_pushed_and_each_value_is_dropped_once() {
 
 /// `mem::forget` may leak, never give a value twice.
 #[test]
+#[cfg_attr(miri, ignore = "it leaks on purpose; run it with -Zmiri-ignore-leaks")]
 fn forgotten_iterators_and_ends_leak_and_no_worse() {
     let alive = Arc::new(AtomicI64::new(0));
     let mut ring: Ring<Counted, 4> = Ring::new();
