@@ -24,6 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Where the peers write. Miri does not model accesses of different sizes to the same bytes: the 64-bit word is left out.
+const FROM: usize = if cfg!(miri) { INTENT + 8 } else { INTENT };
+
 fn ring(capacity: usize) -> HeapRegion {
     let region = HeapRegion::new(broadcast::len(capacity).unwrap());
     format(&region, &Spec { capacity, ..Spec::default() }).unwrap();
@@ -109,7 +112,7 @@ fn random_words_between_operations_do_no_harm() {
                     }
                 }
                 // A header that is not whole ends every attempt to attach: `every_flipped_bit…` does that.
-                _ => scribble(&region, &mut random, INTENT),
+                _ => scribble(&region, &mut random, FROM),
             }
         }
     }
@@ -126,8 +129,7 @@ fn a_peer_that_scribbles_all_the_time_does_no_harm() {
         std::thread::spawn(move || {
             let mut scribbled = 0u64;
             while !stop.load(Ordering::Relaxed) || scribbled < 1000 {
-                // Miri calls accesses of different sizes to the same bytes a race.
-                scribble(&region, &mut random, if cfg!(miri) { INTENT + 8 } else { INTENT });
+                scribble(&region, &mut random, FROM);
                 scribbled += 1;
                 if scribbled.is_multiple_of(16) {
                     std::thread::yield_now();
@@ -173,6 +175,9 @@ fn every_flipped_bit_is_found_or_changes_no_more_than_data() {
     }
     let window = region.window_mut();
     for at in (0..region.len()).step_by(if cfg!(miri) { 36 } else { 4 }) {
+        if at == INTENT && cfg!(miri) {
+            continue;
+        }
         for bit in (0..32).step_by(if cfg!(miri) { 7 } else { 1 }) {
             let good = window.load(at);
             window.store(at, good ^ 1 << bit);
@@ -194,6 +199,7 @@ fn every_flipped_bit_is_found_or_changes_no_more_than_data() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "stores to half of the 64-bit word")]
 fn damage_says_where_and_what() {
     let region = ring(256);
     let mut writer = Writer::attach(&region).unwrap();

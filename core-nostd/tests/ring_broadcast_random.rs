@@ -213,6 +213,7 @@ fn broadcast_capacity(region: &HeapRegion) -> u64 {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the 64-bit word is stored as two, which Miri does not model")]
 fn nothing_happens_where_a_half_of_a_number_wraps() {
     let half = 1u64 << 32;
     // The seq, the position, and the bits of the lap that an entry keeps.
@@ -269,7 +270,7 @@ fn a_ring_that_cannot_be_is_refused_with_the_numbers() {
 /// One writer, two readers, as fast as they can: the small ring laps its readers all the time.
 #[test]
 fn threads_lose_nothing_that_is_not_counted() {
-    let total: u64 = if cfg!(miri) { 300 } else { 300_000 };
+    let total: u64 = if cfg!(miri) { 100 } else { 300_000 };
     for capacity in [256, 1 << 12, 1 << 18] {
         let region = Arc::new(ring(capacity));
         let mut writer = Writer::attach(region.clone()).unwrap();
