@@ -319,7 +319,6 @@ impl<P: Platform> MmapWriter<P> {
             }
         };
         self.commit();
-        ring.release();
         result
     }
 

@@ -156,21 +156,29 @@ impl<R: RegionMut> LogWriter<R> {
         let mut event = [0; SMALL];
         event[..EventHeader::SIZE].copy_from_slice(&header.bytes());
         event[EventHeader::SIZE..size].copy_from_slice(payload);
-        self.put_bytes(&mut event[..size])
+        self.put_bytes(&event[..size])
     }
 
     /// As `put`, of an event that lies in one piece, `reserved` zero.
     #[inline]
-    pub(super) fn put_bytes(&mut self, event: &mut [u8]) -> bool {
+    pub(super) fn put_bytes(&mut self, event: &[u8]) -> bool {
         if event.len() as u64 > self.limit - self.tail {
             return false;
         }
+        let at = (self.tail - self.start) as usize;
+        let window = self.data.window_mut();
+        window.copy_in(at, event);
         if self.checksums {
             let mut crc = crc32fast::Hasher::new_with_initial(self.tail as u32);
             crc.update(event);
-            event[RESERVED..EventHeader::SIZE].copy_from_slice(&crc.finalize().to_le_bytes());
+            let crc = crc.finalize();
+            // Stored where it belongs, not into `event` first: the copy would wait for a store that it only half covers.
+            if at.is_multiple_of(4) {
+                window.store(at + RESERVED, crc);
+            } else {
+                window.copy_in(at + RESERVED, &crc.to_le_bytes());
+            }
         }
-        self.data.window_mut().copy_in((self.tail - self.start) as usize, event);
         self.tail += event.len() as u64;
         self.count += 1;
         true
@@ -220,7 +228,6 @@ impl<R: RegionMut> LogWriter<R> {
             refused = self.take_from(ring, limit, &mut taken);
         }
         self.commit();
-        ring.release();
         match refused {
             None => Ok(taken),
             Some(needed) => Err(self.full(needed)),

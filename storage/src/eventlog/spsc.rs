@@ -12,10 +12,14 @@ use chronicle_core::{
     Damage, HeapRegion, Payload,
     ring::spsc::{self, PushError, Spec},
 };
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// Events up to this length are put together first, and pushed in one piece.
 const SMALL: usize = 128;
+
+/// Bytes of events that are copied out of the ring before the first of them is looked at: a checksum loads wider than a
+/// copy stores, and would wait for stores that have just been made.
+const FILL: usize = 2048;
 
 /// Makes the two ends of a ring.
 #[derive(Debug)]
@@ -39,8 +43,8 @@ impl SpscRingBuffer {
         spsc::format(&region, &Spec { capacity, ..Spec::default() }).expect("bug: the capacity was checked");
         let producer = spsc::Producer::attach(region.clone()).expect("bug: the ring was just made");
         let ring = spsc::Consumer::attach(region).expect("bug: the ring was just made");
-        let scratch = vec![0; MAX_EVENT].into_boxed_slice();
-        Ok(SpscRingBuffer { producer: Producer { ring: producer }, consumer: Consumer { ring, scratch, held: 0 } })
+        let scratch = vec![0; FILL + MAX_EVENT].into_boxed_slice();
+        Ok(SpscRingBuffer { producer: Producer { ring: producer }, consumer: Consumer { ring, scratch, held: 0..0 } })
     }
 
     /// The two ends, one for each thread.
@@ -125,10 +129,10 @@ fn refusal(error: PushError) -> RingError {
 #[derive(Debug)]
 pub struct Consumer {
     ring: spsc::Consumer<Arc<HeapRegion>>,
-    /// An event in one piece.
+    /// Events in private memory, each in one piece.
     scratch: Box<[u8]>,
-    /// Bytes of an event that was taken from the ring into `scratch` and that a log refused: it is the next one.
-    held: usize,
+    /// Bytes of `scratch` that hold events which were taken from the ring and from nowhere else yet.
+    held: Range<usize>,
 }
 
 impl Consumer {
@@ -136,8 +140,9 @@ impl Consumer {
     #[inline]
     pub fn read_event(&mut self) -> Option<(EventHeader, Payload<'_>)> {
         self.ring.release();
-        if self.held > 0 {
-            let event = &self.scratch[..std::mem::take(&mut self.held)];
+        if let Some(event) = self.held_event() {
+            self.held.start = event.end;
+            let event = &self.scratch[event];
             return Some((header_of(event), Payload::own(&event[EventHeader::SIZE..])));
         }
         let frame = next(&self.ring)?;
@@ -150,51 +155,57 @@ impl Consumer {
 
     /// As [`Consumer::read_event`], the payload in private memory.
     pub(super) fn read_whole(&mut self) -> Option<(EventHeader, &[u8])> {
-        let mut len = std::mem::take(&mut self.held);
-        if len == 0 {
-            self.ring.release();
-            let Consumer { ring, scratch, .. } = self;
-            len = next(ring)?.copy_to(scratch).len();
-        }
-        let event = &self.scratch[..len];
+        self.fill();
+        let event = self.held_event()?;
+        self.held.start = event.end;
+        let event = &self.scratch[event];
         Some((header_of(event), &event[EventHeader::SIZE..]))
     }
 
     /// Hands up to `limit` events, each in one piece, to `taker`. Stops at one that it refuses, says its length, and
-    /// keeps it as the next one. Their room is free after [`Consumer::release`].
+    /// keeps it as the next one.
     #[inline]
-    pub(super) fn take_each(&mut self, limit: usize, mut taker: impl FnMut(&mut [u8]) -> bool) -> Option<usize> {
-        let mut taken = 0;
-        if self.held > 0 && limit > 0 {
-            if !taker(&mut self.scratch[..self.held]) {
-                return Some(self.held);
+    pub(super) fn take_each(&mut self, limit: usize, mut taker: impl FnMut(&[u8]) -> bool) -> Option<usize> {
+        for _ in 0..limit {
+            self.fill();
+            let event = self.held_event()?;
+            if !taker(&self.scratch[event.clone()]) {
+                return Some(event.len());
             }
-            self.held = 0;
-            taken = 1;
-        }
-        while taken < limit {
-            let Consumer { ring, scratch, .. } = self;
-            let Some(frame) = next(ring) else { return None };
-            let event = frame.copy_to(scratch);
-            if !taker(event) {
-                self.held = event.len();
-                return Some(self.held);
-            }
-            taken += 1;
+            self.held.start = event.end;
         }
         None
     }
 
-    /// Frees the room of everything that was taken.
+    /// Where the next event lies in `scratch`, if one does.
     #[inline]
-    pub(super) fn release(&mut self) {
-        self.ring.release();
+    fn held_event(&self) -> Option<Range<usize>> {
+        let Range { start, end } = self.held;
+        (start < end).then(|| start..start + header_of(&self.scratch[start..end]).total_size())
+    }
+
+    /// Copies events out of the ring, where none are held, and gives their room back.
+    #[inline]
+    fn fill(&mut self) {
+        if !self.held.is_empty() {
+            return;
+        }
+        let mut end = 0;
+        while end < FILL
+            && let Some(frame) = next(&self.ring)
+        {
+            end += frame.copy_to(&mut self.scratch[end..]).len();
+        }
+        self.held = 0..end;
+        if end > 0 {
+            self.ring.release();
+        }
     }
 
     /// Whether there is no event now. The producer may add one at any time; nobody else can take one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held == 0 && !self.ring.is_ready()
+        self.held.is_empty() && !self.ring.is_ready()
     }
 }
 

@@ -188,7 +188,8 @@ fn send(mut producer: Producer, payload: u16, most: u64, stop: &AtomicBool) -> u
     let mut pattern = Pattern::new(payload);
     let mut sent = 0;
     while sent < most && !stop.load(Ordering::Relaxed) {
-        for seq in sent..most.min(sent + BATCH) {
+        let batch = most.min(sent + BATCH);
+        for seq in sent..batch {
             let (header, payload) = pattern.event(seq);
             let mut spins = 0;
             while let Err(error) = producer.stage(&header, payload) {
@@ -199,8 +200,8 @@ fn send(mut producer: Producer, payload: u16, most: u64, stop: &AtomicBool) -> u
                 }
                 rest(&mut spins);
             }
-            sent = seq + 1;
         }
+        sent = batch;
         producer.commit();
     }
     sent
