@@ -155,11 +155,27 @@ impl Contest<'_> {
     /// # Errors
     ///
     /// Ours, or the floor, could not be measured. A rival that cannot is left out, and said so on standard error.
-    pub fn run(mut self, rounds: usize) -> Result<Line, String> {
+    pub fn run(self, rounds: usize) -> Result<Line, String> {
+        self.run_where(rounds, &mut |_| Ok(true))
+    }
+
+    /// As [`Contest::run`], of rounds that count: `counts` is asked before a round (`false`) and after it (`true`), and
+    /// a round of which it says no is measured again. It must give in at some time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Contest::run`]; or what `counts` could not find out.
+    pub fn run_where(
+        mut self,
+        rounds: usize,
+        counts: &mut dyn FnMut(bool) -> Result<bool, String>,
+    ) -> Result<Line, String> {
         let mut ours = Record::new();
         let mut floor = Record::new();
         let mut rivals: Vec<Record> = self.rivals.iter().map(|_| Record::new()).collect();
-        for round in 0..=rounds {
+        let mut round = 0;
+        while round <= rounds {
+            counts(false)?;
             // Who goes first has the cold caches: take turns.
             if let Some((name, measure)) = &mut self.floor
                 && round % 2 == 0
@@ -178,11 +194,16 @@ impl Contest<'_> {
             if let Some(reason) = ours.failed.take().or(floor.failed.take()) {
                 return Err(format!("{}: {reason}", self.case));
             }
-            if round == 0 && rounds > 0 {
-                for record in [&mut ours, &mut floor].into_iter().chain(&mut rivals) {
+            let warm_up = round == 0 && rounds > 0;
+            let again = !counts(true)? && !warm_up;
+            for record in [&mut ours, &mut floor].into_iter().chain(&mut rivals) {
+                if warm_up {
                     record.figures.clear();
+                } else if again {
+                    record.figures.pop();
                 }
             }
+            round += usize::from(!again);
         }
         let names = self.rivals.iter().map(|(name, _)| *name);
         let rivals: Vec<(&'static str, Vec<f64>)> = names

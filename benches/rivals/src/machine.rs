@@ -187,3 +187,147 @@ impl Faults {
         Ok(u64::from_le_bytes(count) - self.1)
     }
 }
+
+/// A word with nothing else on its lines.
+#[repr(align(128))]
+struct Alone<T>(T);
+
+/// The least that a ring between two threads can be: two indices and a copy between.
+pub struct BareRing {
+    tail: Alone<AtomicU64>,
+    head: Alone<AtomicU64>,
+    slots: Alone<[std::cell::UnsafeCell<[u64; 8]>; BareRing::LEN]>,
+}
+
+// SAFETY: a slot is written by the one sender before `tail` covers it and read by the one receiver after; `ends` lends
+// one of each, and this program calls it once a ring.
+unsafe impl Sync for BareRing {}
+
+/// The sending end of a [`BareRing`].
+pub struct BareSender<'a>(&'a BareRing, u64, u64);
+/// The receiving end of a [`BareRing`].
+pub struct BareReceiver<'a>(&'a BareRing, u64, u64);
+
+impl BareRing {
+    const LEN: usize = 1024;
+
+    /// Empty.
+    pub fn new() -> Box<Self> {
+        Box::new(BareRing {
+            tail: Alone(AtomicU64::new(0)),
+            head: Alone(AtomicU64::new(0)),
+            slots: Alone([const { std::cell::UnsafeCell::new([0; 8]) }; Self::LEN]),
+        })
+    }
+
+    /// Both ends.
+    pub fn ends(&self) -> (BareSender<'_>, BareReceiver<'_>) {
+        (BareSender(self, 0, 0), BareReceiver(self, 0, 0))
+    }
+}
+
+impl BareSender<'_> {
+    /// Sends it if there is room.
+    #[inline(always)]
+    pub fn push(&mut self, message: [u64; 8]) -> bool {
+        if self.1 - self.2 == BareRing::LEN as u64 {
+            self.2 = self.0.head.0.load(Ordering::Acquire);
+            if self.1 - self.2 == BareRing::LEN as u64 {
+                return false;
+            }
+        }
+        // SAFETY: the receiver has passed this slot, and `tail` does not cover it yet.
+        unsafe { *self.0.slots.0[self.1 as usize % BareRing::LEN].get() = message };
+        self.1 += 1;
+        self.0.tail.0.store(self.1, Ordering::Release);
+        true
+    }
+}
+
+impl BareReceiver<'_> {
+    /// Receives one if there is one.
+    #[inline(always)]
+    pub fn pop(&mut self) -> Option<[u64; 8]> {
+        if self.1 == self.2 {
+            self.2 = self.0.tail.0.load(Ordering::Acquire);
+            if self.1 == self.2 {
+                return None;
+            }
+        }
+        // SAFETY: `tail` covers this slot, and the sender waits for `head` to pass it.
+        let message = unsafe { *self.0.slots.0[self.1 as usize % BareRing::LEN].get() };
+        self.1 += 1;
+        self.0.head.0.store(self.1, Ordering::Release);
+        Some(message)
+    }
+}
+
+/// Makes a named pipe.
+pub fn make_fifo(path: &std::ffi::CStr) -> Result<(), String> {
+    // SAFETY: the kernel reads the string up to its end and keeps no pointer.
+    match unsafe { libc::mkfifo(path.as_ptr(), 0o600) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().to_string()),
+    }
+}
+
+/// Copies a message into a mapping.
+#[inline(always)]
+pub fn copy_at(map: &MapMut, offset: usize, message: &[u64; 8]) {
+    assert!(offset.is_multiple_of(8) && offset + 64 <= chronicle_core::Region::len(map));
+    // SAFETY: by the assertion 64 aligned bytes are inside the mapping, which nobody else uses.
+    unsafe { *chronicle_core::Region::base(map).as_ptr().add(offset).cast::<[u64; 8]>() = *message };
+}
+
+/// The least that a broadcast can be: slots of 72 bytes in a circle, each with a number stored last. Nothing is checked,
+/// and what a reader gets may be torn.
+pub struct BareCircle {
+    words: Vec<AtomicU64>,
+    next: AtomicU64,
+}
+
+impl BareCircle {
+    const WORDS: usize = 9;
+
+    /// Of so many bytes.
+    pub fn new(len: usize) -> Self {
+        let slots = len / 8 / Self::WORDS;
+        BareCircle { words: (0..slots * Self::WORDS).map(|_| AtomicU64::new(0)).collect(), next: AtomicU64::new(0) }
+    }
+
+    fn slot(&self, number: u64) -> &[AtomicU64; Self::WORDS] {
+        let slots = (self.words.len() / Self::WORDS) as u64;
+        let at = (number % slots) as usize * Self::WORDS;
+        self.words[at..at + Self::WORDS].try_into().expect("a slot's words")
+    }
+
+    /// Writes so many more. One thread at a time.
+    pub fn write(&self, count: u64, message: fn(u64) -> [u64; 8]) {
+        let first = self.next.load(Ordering::Relaxed);
+        for number in first..first + count {
+            let slot = self.slot(number);
+            for (word, value) in slot[1..].iter().zip(message(number)) {
+                word.store(value, Ordering::Relaxed);
+            }
+            slot[0].store(number + 1, Ordering::Release);
+        }
+        self.next.store(first + count, Ordering::Relaxed);
+    }
+
+    /// Reads what comes, from the newest on, until told to stop.
+    pub fn follow(&self, stop: impl Fn() -> bool) {
+        let mut number = self.next.load(Ordering::Relaxed);
+        while !stop() {
+            let slot = self.slot(number);
+            let found = slot[0].load(Ordering::Acquire);
+            if found > number {
+                // On, or past what was overwritten meanwhile.
+                number = found;
+                let sum = slot[1..].iter().fold(0_u64, |sum, word| sum.wrapping_add(word.load(Ordering::Relaxed)));
+                std::hint::black_box(sum);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}

@@ -13,8 +13,13 @@
 
 mod append;
 mod archive;
+mod broadcast;
 mod contest;
+mod duel;
+mod eventlog;
+mod ipc;
 mod machine;
+mod mpsc;
 mod ping;
 mod queue;
 mod read;
@@ -22,7 +27,9 @@ mod recordings;
 mod recover;
 mod refine;
 mod roll;
+mod spsc;
 mod table;
+mod wakeup;
 
 use contest::Line;
 use std::{path::Path, process::ExitCode};
@@ -43,6 +50,12 @@ const GROUPS: &[(&str, Run)] = &[
     ("recover", |dir, _, out| recover::run(dir, out)),
     ("archive", |dir, _, out| archive::run(dir, out)),
     ("refine", |_, _, out| refine::run(out)),
+    ("spsc", |dir, _, out| spsc::run(dir, out)),
+    ("mpsc", |dir, _, out| mpsc::run(dir, out)),
+    ("broadcast", |dir, _, out| broadcast::run(dir, out)),
+    ("ipc", |dir, _, out| ipc::run(dir, out)),
+    ("eventlog", |dir, _, out| eventlog::run(dir, out)),
+    ("wakeup", |dir, _, out| wakeup::run(dir, out)),
 ];
 
 fn main() -> ExitCode {
@@ -114,6 +127,7 @@ fn child(words: &[String]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["pong", how, dir] => ping::pong(how, Path::new(dir)),
+        [what @ ("ipc-stream" | "ipc-trip"), how, dir] => ipc::child(what, how, Path::new(dir)),
         ["roll-write", how, warm, count, dir] => roll::write(how, warm, count, Path::new(dir)),
         ["roll-read", warm, count, dir] => roll::read(warm, count, Path::new(dir)),
         ["recover-write", segments, mib, dir] => recover::write(segments, mib, Path::new(dir)),

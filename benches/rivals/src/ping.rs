@@ -159,7 +159,16 @@ fn round_trips(how: &str, dir: &Path, tick: f64) -> Result<Trips, String> {
 }
 
 /// Killed if we leave early: it would spin for ever.
-struct Other(Child);
+pub struct Other(pub Child);
+
+impl Other {
+    /// Tells it that nobody looks any more at what it made, and waits for its end.
+    pub fn ended(mut self, how: &str, dir: &Path) -> Result<(), String> {
+        std::fs::write(dir.join("done"), []).map_err(|it| it.to_string())?;
+        let status = self.0.wait().map_err(|it| it.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("{how}: the other process ended with {status}")) }
+    }
+}
 
 impl Drop for Other {
     fn drop(&mut self) {
@@ -204,7 +213,7 @@ const RIVALS: &[&str] = &[
 ];
 
 /// Tries until the other process has made what we open.
-fn until<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+pub fn until<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let began = Instant::now();
     loop {
         match attempt() {
@@ -216,7 +225,7 @@ fn until<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String>
 }
 
 /// Names of the lane that one writes and of the one that it reads.
-fn names(first: bool) -> (&'static str, &'static str) {
+pub fn names(first: bool) -> (&'static str, &'static str) {
     if first { ("there", "back") } else { ("back", "there") }
 }
 
