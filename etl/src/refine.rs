@@ -7,7 +7,7 @@
 //! now and then, and at the end:
 //!     write and sync every partition
 //!     publish the checkpoint {cursor, state, partitions' lengths, days to seal}
-//!     seal the files of those days, then their meta.json
+//!     seal the files of those days, then their meta.json; meta.json first where only `late` is new
 //! ```
 //!
 //! Use [`refine`] to take in all that is there and stop, [`Refiner`] to stay and take in more as it comes, and
@@ -449,13 +449,17 @@ impl<P: Platform> Refiner<P> {
         for (index, date) in std::mem::take(&mut self.sealing) {
             let symbol = &self.refinery.symbols()[index as usize];
             let Some(day) = symbol.days().get(&date) else { continue };
+            // The archive takes a day once all its files are sealed and its meta.json says that they are. Where that says so
+            // already, and `late` alone came behind it, the seal is what the archive waits for: it comes last.
+            let was_final = self.files.is_final(symbol, date);
+            if was_final {
+                self.files.describe(&self.refinery, symbol, date, day)?;
+            }
             for (stream, _) in day.partitions.iter().filter(|(_, partition)| partition.exists) {
                 self.files.seal(&self.refinery, Place { symbol: index, date, stream: *stream })?;
             }
-            let dir = self.files.root.day(Tier::Warm, &self.files.venue, symbol.code(), date);
-            // Else it was moved to the archive by now, with its meta.json.
-            if list(&self.files.platform, &dir)?.iter().any(|entry| stream_of(&entry.name).is_some()) {
-                self.files.write_meta(&self.refinery, symbol, date, day)?;
+            if !was_final {
+                self.files.describe(&self.refinery, symbol, date, day)?;
             }
         }
         self.publish()
@@ -726,6 +730,24 @@ impl<P: Platform> Files<P> {
             self.platform.sync_dir(dir)?;
         }
         Ok(())
+    }
+
+    /// Whether a day's `meta.json`, on whichever tier, says that it is final.
+    fn is_final(&self, symbol: &Symbol, date: Date) -> bool {
+        let says_so = |tier| {
+            let day = self.root.day(tier, &self.venue, symbol.code(), date);
+            Meta::read(&self.platform, &day).is_ok_and(|meta| meta.sealed)
+        };
+        says_so(Tier::Warm) || says_so(Tier::Cold)
+    }
+
+    /// Writes a day's `meta.json` if the day has files that are warm. Else it was moved to the archive by now, with it.
+    fn describe(&self, refinery: &Refinery, symbol: &Symbol, date: Date, day: &Day) -> Result<()> {
+        let dir = self.root.day(Tier::Warm, &self.venue, symbol.code(), date);
+        match list(&self.platform, &dir)?.iter().any(|entry| stream_of(&entry.name).is_some()) {
+            true => self.write_meta(refinery, symbol, date, day),
+            false => Ok(()),
+        }
     }
 
     fn write_meta(&self, refinery: &Refinery, symbol: &Symbol, date: Date, day: &Day) -> Result<()> {

@@ -221,6 +221,42 @@ fn a_kill_while_records_are_late_for_a_day_in_the_archive_changes_no_byte() {
     }
 }
 
+/// The tier manager may come at any moment, also between the last two things that the refinery does to a day: whatever it
+/// takes, the `meta.json` that it takes with it tells of it.
+#[test]
+fn what_the_archive_takes_early_is_described() {
+    let (noon, second) = (day(0) + 12 * HOUR, 1_000_000_000);
+    let base = Sim::new(11);
+    base.set_now_ns(day(2));
+    append(&base, &root(), VENUE, &[source("a.gz", 1, noon), quote("BTCUSDT", 1, noon)], 64 << 10);
+    whole_life(&base).unwrap();
+    let late: Vec<_> = (2..9).map(|i| quote("BTCUSDT", i, noon + i * second)).collect();
+    append(&base, &root(), VENUE, &late, 64 << 10);
+    let calm = base.crash();
+    whole_life(&calm).unwrap();
+    let expected = partitions(&calm);
+
+    let base = base.crash();
+    take_in(&base).unwrap();
+    let seal = |sim: &Sim| seal_aged(sim, &root(), None, day(3), Duration::from_nanos(HOUR), |_| {}).map(drop);
+    let calm = base.crash();
+    let start = calm.operations();
+    seal(&calm).unwrap();
+    let operations = calm.operations() - start;
+    println!("{operations} operations");
+    for n in 1..=operations {
+        let sim = base.crash();
+        let victim = sim.start_process();
+        victim.kill_at(sim.operations() + n);
+        assert!(seal(&victim).is_err(), "not killed at {n} of {operations}");
+        run_once(&sim, &root(), day(4), &Policy::default()).unwrap();
+        let story = format!("killed at {n} of {operations}");
+        intact(&sim, &story);
+        whole_life(&sim).unwrap_or_else(|e| panic!("{story}: {e}"));
+        same(&expected, &partitions(&sim), &story);
+    }
+}
+
 #[test]
 fn failed_syncs_and_operations_lose_nothing() {
     let base = machine(4);
