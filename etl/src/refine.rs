@@ -663,17 +663,25 @@ impl<P: Platform> Files<P> {
     }
 
     /// Makes the files what the checkpoint says: longer ones are cut, unknown ones removed; a missing or shorter one is
-    /// damage.
+    /// damage, but for `meta.json`, which says nothing that the checkpoint does not.
     fn go_back(&mut self, refinery: &Refinery) -> Result<()> {
-        let by_code: BTreeMap<&str, &Symbol> = refinery.symbols().iter().map(|s| (s.code().as_str(), s)).collect();
+        let by_code: BTreeMap<&str, (u32, &Symbol)> =
+            (0..).zip(refinery.symbols()).map(|(index, symbol)| (symbol.code().as_str(), (index, symbol))).collect();
         let venue = self.root.partitions(Tier::Warm).join(&self.venue);
         for entry in list(&self.platform, &venue)?.iter().filter(|e| e.is_dir) {
             let symbol = by_code.get(entry.name.as_str());
             let dir = venue.join(&entry.name);
             for entry in list(&self.platform, &dir)?.iter().filter(|e| e.is_dir) {
                 let Ok(date) = entry.name.parse::<Date>() else { continue };
-                let day = symbol.and_then(|symbol| symbol.days().get(&date));
+                let day = symbol.and_then(|(_, symbol)| symbol.days().get(&date));
                 self.remove_unknown(&dir.join(&entry.name), day)?;
+                if let (Some((index, symbol)), Some(day)) = (symbol, day) {
+                    let growing = self.committed.keys().any(|place| (place.symbol, place.date) == (*index, date));
+                    // One of a day that is being sealed is written when its files are.
+                    if !(day.sealed && growing) && !self.platform.exists(&dir.join(&entry.name).join(META))? {
+                        self.describe(refinery, symbol, date, day)?;
+                    }
+                }
             }
         }
         for (place, committed) in self.committed.clone() {

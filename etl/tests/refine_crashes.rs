@@ -343,6 +343,24 @@ fn partitions_without_a_checkpoint_are_not_removed() {
     same(&before, &partitions(&sim), "refused");
 }
 
+/// Without one, a day would never be moved to the archive.
+#[test]
+fn a_lost_meta_json_is_made_anew() {
+    let sim = machine(12);
+    let seal = |sim: &Sim| seal_aged(sim, &root(), None, day(2), Duration::ZERO, |_| {}).map(drop);
+    for step in [|sim: &Sim| take_in(sim).map(drop), seal] {
+        step(&sim).unwrap();
+        let expected = partitions(&sim);
+        let metas: Vec<_> = expected.0.keys().filter(|path| path.ends_with("meta.json")).collect();
+        assert!(metas.len() > 3, "{metas:?}");
+        for path in metas {
+            sim.remove(&root().partitions(Tier::Warm).join(path)).unwrap();
+        }
+        take_in(&sim).unwrap();
+        same(&expected, &partitions(&sim), "made anew");
+    }
+}
+
 #[test]
 fn a_partition_that_is_not_what_the_checkpoint_says_is_damage() {
     use chronicle_platform::{File, Open};
