@@ -22,6 +22,20 @@ pub use chronicle_feed as feed;
 pub use chronicle_platform as platform;
 pub use chronicle_protocol as protocol;
 pub use chronicle_storage as storage;
+/// Rings between processes; the system is given where a ring is made and where its ends are opened.
+///
+/// ```no_run
+/// use chronicle::{System, ring::{self, EndOptions, RingOptions, spsc}};
+/// use std::{path::Path, time::Duration};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let path = Path::new("/dev/shm/ticks");
+/// ring::create(&System, path, &RingOptions::spsc(1 << 20))?;
+/// let mut producer = spsc::Producer::open(&System, path, EndOptions::default())?;
+/// producer.push_wait(b"hello", Duration::from_secs(1))?;
+/// # Ok(()) }
+/// ```
+pub use chronicle_storage::ring;
 
 #[cfg(target_os = "macos")]
 pub use chronicle_platform_darwin::Darwin as System;

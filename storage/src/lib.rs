@@ -13,6 +13,7 @@
 //! | [`reader`] | partitions on any tier through one iterator; any file by its magic bytes |
 //! | [`archive`] | cold files: seekable zstd, its tables and index |
 //! | [`tier`] | what moves from warm to cold, and how |
+//! | [`ring`](mod@ring) | rings between processes: locks, waiting, death |
 //! | [`eventlog`] | a ring, one file of events, dispatch: ringlog's names and bytes |
 //! | [`verify`](mod@verify), [`inspect`](mod@inspect) | is it intact, and what is it |
 //! | [`meta`], [`tally`] | `meta.json` beside a day's partitions, and what it counts of them |
@@ -33,6 +34,7 @@ pub mod queue;
 pub mod raw;
 pub mod reader;
 pub mod recorder;
+pub mod ring;
 pub mod root;
 pub mod tally;
 pub mod tier;

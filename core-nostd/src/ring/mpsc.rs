@@ -344,6 +344,66 @@ fn ends(window: WindowMut<'_>, shape: &Shape) -> Result<Option<(u64, u64)>, Dama
     Ok(None)
 }
 
+/// What somebody sees who only looks: each number was so at some moment, not all at the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Bytes claimed and not released.
+    pub occupancy: Occupancy,
+    /// Bit n: slot n is held, by the living or the dead.
+    pub held: u64,
+    /// Bit n: slot n's owner is between its flag and its stamp.
+    pub claiming: u64,
+    /// Who owns the oldest space that is claimed and not committed, which is what a consumer will wait for: a slot, or
+    /// `None` where there is no stamp. `None` if all that is claimed is committed.
+    pub blocked: Option<Option<u32>>,
+}
+
+/// Looks at a ring without being one of its ends. Stores nothing.
+///
+/// # Errors
+///
+/// The region holds no such ring.
+pub fn look<R: Region>(region: &R) -> Result<Look, Damage> {
+    let shape = Shape::of(region)?;
+    let window = region.window();
+    let (mut held, mut claiming) = (0, 0);
+    for slot in 0..shape.producers {
+        held |= u64::from(window.load_acquire(slot_at(slot) + STATE) & 1) << slot;
+        claiming |= u64::from(window.load_acquire(slot_at(slot) + CLAIMING) & 1) << slot;
+    }
+    // ORDERING: Acquire, so that a later number is not of an earlier moment; nothing is decided by them.
+    let head = window.word64(HEAD).load(Ordering::Acquire);
+    // What lies before the mark may be zeros already.
+    let mark = window.load64(MARKS + MARK_LEN * (window.load_acquire(CURRENT) & 1) as usize);
+    let tail = window.word64(TAIL).load(Ordering::Acquire);
+    let used = tail.saturating_sub(head).min(shape.capacity) as usize;
+    let mut blocked = None;
+    let mut position = head.max(mark);
+    let end = tail.min(head.saturating_add(shape.capacity));
+    while position < end && position.is_multiple_of(UNIT) {
+        let len = match decode(window.load_acquire(shape.offset(position))) {
+            Word::Committed { payload_len } => needed(payload_len),
+            Word::Pad { len } => len,
+            Word::Claimed { slot, .. } => {
+                blocked = Some(Some(slot));
+                break;
+            }
+            // The consumer may have come by and cleared it; then its mark is another.
+            Word::Open => {
+                let now = window.load64(MARKS + MARK_LEN * (window.load_acquire(CURRENT) & 1) as usize);
+                blocked = (now == mark).then_some(None);
+                break;
+            }
+        };
+        // At least a unit a step, so the capacity bounds the walk; what no producer stores ends it.
+        if len == 0 || len > shape.to_end(position) {
+            break;
+        }
+        position += len;
+    }
+    Ok(Look { occupancy: Occupancy { used, capacity: shape.capacity as usize }, held, claiming, blocked })
+}
+
 /// Why nothing was claimed. The ring is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
@@ -1643,6 +1703,35 @@ mod tests {
         assert!(take(&mut consumer).is_empty());
         commit(region.window_mut(), stopped.shape.offset(position + pad), 4);
         assert_eq!(take(&mut consumer).len(), 2);
+    }
+
+    #[test]
+    fn who_looks_sees_what_is_waited_for() {
+        let region = ring(CAPACITY, 3);
+        let mut consumer = Consumer::attach(&region).unwrap();
+        let mut first = Producer::register(&region).unwrap();
+        let mut second = Producer::register(&region).unwrap();
+        assert_eq!(look(&region).unwrap().held, 0b011);
+        for _ in 0..50 {
+            first.push(b"committed").unwrap();
+            assert_eq!(look(&region).unwrap().blocked, None);
+            let claim = second.claim(20).unwrap();
+            first.push(b"behind").unwrap();
+            let seen = look(&region).unwrap();
+            assert_eq!((seen.blocked, seen.claiming), (Some(Some(1)), 0));
+            assert_eq!(seen.occupancy, consumer.occupancy().unwrap());
+            claim.commit();
+            first.raise();
+            let (position, pad) = first.advance(needed(4)).unwrap();
+            let seen = look(&region).unwrap();
+            assert_eq!((seen.blocked, seen.claiming), (Some(None), 0b001));
+            first.stamp(position, pad, needed(4));
+            first.lower();
+            commit(region.window_mut(), first.shape.offset(position + pad), 4);
+            assert_eq!(look(&region).unwrap().blocked, None);
+            assert_eq!(take(&mut consumer).len(), 4);
+            consumer.release();
+        }
     }
 
     #[test]

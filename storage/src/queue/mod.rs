@@ -78,6 +78,7 @@ use std::{
 pub use cursor::Position;
 pub use describe::{DescribedCounters, DescribedReader, DescribedSegment, Description, SegmentState, describe};
 pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
+pub(crate) use recover::wake_mode;
 pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus};
 pub use verify::{Verified, verify, verify_noting};
 pub(crate) use verify::{queue_of, verify_control, verify_cursor, verify_index};

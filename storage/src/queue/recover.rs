@@ -44,6 +44,7 @@ use chronicle_core::{
 use chronicle_platform::{File, Lock, Medium, Open, Platform};
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{
         Arc,
         mpsc::{Receiver, sync_channel},
@@ -83,7 +84,7 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
         let what = "checksum: commit words alone are for memory; used again on a disk they guard nothing";
         return Err(Error::Options { path: names.dir().to_path_buf(), what: what.into() });
     }
-    let mode = wake_mode(platform, names, options.wake)?;
+    let mode = wake_mode(platform, names.dir(), options.wake)?;
     let lock = lock(platform, names)?;
     let making = Making { medium, lock_memory: options.lock_memory };
     let alive = platform.open(&names.alive_lock(), Open::Ensure)?;
@@ -155,13 +156,14 @@ fn check(names: &Names, options: &PublisherOptions) -> Result<Vec<Name>> {
     options.required.iter().map(|name| Ok(names::parse_reader(name)?)).collect()
 }
 
-fn wake_mode<P: Platform>(platform: &P, names: &Names, policy: WakePolicy) -> Result<wake::Mode> {
+/// How a writer and its sleepers order their steps, where `path` lies; the process is registered for it.
+pub(crate) fn wake_mode<P: Platform>(platform: &P, path: &Path, policy: WakePolicy) -> Result<wake::Mode> {
     let mode = match (policy, platform.support().barrier) {
         (WakePolicy::Fence, _) | (WakePolicy::Auto, false) => wake::Mode::Fence,
         (WakePolicy::Auto | WakePolicy::Asymmetric, true) => wake::Mode::Asymmetric,
         (WakePolicy::Asymmetric, false) => {
             let what = "wake: asymmetric needs a barrier that this system does not have".into();
-            return Err(Error::Options { path: names.dir().to_path_buf(), what });
+            return Err(Error::Options { path: path.to_path_buf(), what });
         }
     };
     if mode == wake::Mode::Asymmetric {
