@@ -676,9 +676,10 @@ impl<P: Platform> Files<P> {
                 let day = symbol.and_then(|(_, symbol)| symbol.days().get(&date));
                 self.remove_unknown(&dir.join(&entry.name), day)?;
                 if let (Some((index, symbol)), Some(day)) = (symbol, day) {
-                    let growing = self.committed.keys().any(|place| (place.symbol, place.date) == (*index, date));
                     // One of a day that is being sealed is written when its files are.
-                    if !(day.sealed && growing) && !self.platform.exists(&dir.join(&entry.name).join(META))? {
+                    let is_growing = || self.committed.keys().any(|at| (at.symbol, at.date) == (*index, date));
+                    let is_being_sealed = day.sealed && is_growing();
+                    if !is_being_sealed && !self.platform.exists(&dir.join(&entry.name).join(META))? {
                         self.describe(refinery, symbol, date, day)?;
                     }
                 }
