@@ -75,7 +75,8 @@ impl Lines {
         // ORDERING: Relaxed: whoever is alone with the ring heard of its ends' last steps by whatever told it so.
         let (tail, head) = (self.tail.position.load(Ordering::Relaxed), self.head.position.load(Ordering::Relaxed));
         let taken = self.head.taken.load(Ordering::Relaxed);
-        // Older than the head but for a forgotten iterator. After 2³² values it may look newer: then some are leaked.
+        // Older than the head, or the same, but for a forgotten iterator. A consumer that ends says it once more, so that
+        // after 2³² values an old one is not taken for a new one; of a forgotten consumer some values may be leaked then.
         let ahead = taken.wrapping_sub(head) <= tail.wrapping_sub(head);
         (if ahead { taken } else { head }, tail)
     }
@@ -790,6 +791,8 @@ impl<T: Copy> Consumer<'_, T> {
 
 impl<T> Drop for Consumer<'_, T> {
     fn drop(&mut self) {
+        // ORDERING: Relaxed, as in `ReadChunk::into_iter`.
+        self.view.lines().head.taken.store(self.head, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `Producer::is_abandoned`: whoever sees this sees our last head.
         self.view.lines().head.gone.store(1, Ordering::Release);
     }
@@ -928,5 +931,32 @@ impl<T> Drop for ReadChunkIter<'_, T> {
 impl<T> fmt::Debug for ReadChunkIter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadChunkIter").field("left", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_stays_wherever_the_positions_stand() {
+        for start in [0, 1, u32::MAX - 2, u32::MAX, 1 << 31] {
+            let mut ring: Ring<u32, 8> = Ring::new();
+            for line in [&ring.0.lines.tail, &ring.0.lines.head] {
+                // As after so many values, none of which an iterator took.
+                line.position.store(start, Ordering::Relaxed);
+            }
+            {
+                let (mut producer, mut consumer) = ring.split();
+                for value in 0..6 {
+                    producer.push(value).unwrap();
+                }
+                assert_eq!(consumer.pop(), Some(0), "from {start}");
+            }
+            for value in 1..6 {
+                assert_eq!(ring.split().1.pop(), Some(value), "from {start}");
+            }
+            assert_eq!(ring.split().1.pop(), None);
+        }
     }
 }
