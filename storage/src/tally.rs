@@ -1,6 +1,6 @@
 //! What a `meta.json` counts of a partition, counted again from its frames.
 //!
-//! `docs/format.md` section 11 says which number is the count of which frames; [`Tally::expected`] is that table. The
+//! `docs/format.md` section 11 says which number is the count of which frames; `Tally::expected` is that table. The
 //! four things about records that it takes to count are declared here a second time, because storage stands below the
 //! protocol; a test of the refinery, which knows both, compares them.
 
