@@ -15,8 +15,10 @@
 //! is fixed, and an entry that is changing meanwhile is not the faulting thread's own: a mapping is guarded before, and
 //! let go after, anybody can reach into it.
 //!
-//! Never here: faults of broken memory (`BUS_MCEERR_*`) and signals that somebody sent, which go to the handler before;
-//! guards in a forked child, which has none of the writable mappings and must guard what it maps itself.
+//! A forked child has the read-only mappings and their guards, with marks of its own. It has none of the writable ones:
+//! what lies at their addresses is somebody else's, and nothing of it is healed.
+//!
+//! Never here: faults of broken memory (`BUS_MCEERR_*`) and signals that somebody sent, which go to the handler before.
 
 use crate::{lease::pid, sys};
 use chronicle_platform::{Result, Trouble};
@@ -48,7 +50,7 @@ static BEFORE: OnceLock<sys::Handler> = OnceLock::new();
 struct Slot {
     /// Odd while the entry changes; another number after each change.
     version: AtomicU32,
-    /// The process whose mapping it is.
+    /// The process whose mapping it is; of a read-only one also its forked children.
     pid: AtomicU32,
     /// First byte of the mapping.
     base: AtomicUsize,
@@ -191,7 +193,8 @@ fn heal(address: usize) -> bool {
     let mut found = None;
     for slot in &TABLE[..used] {
         let Some(entry) = slot.get() else { continue };
-        if entry.pid == pid() && address >= entry.base && address - entry.base < entry.len {
+        let ours = !entry.writable || entry.pid == pid();
+        if ours && address >= entry.base && address - entry.base < entry.len {
             // ORDERING: Release, before the zeros are mapped: see `is_damaged`.
             slot.damaged.store(true, Ordering::Release);
             // Perhaps not the only one: two threads may guard a mapping at once, of which one guard is kept.

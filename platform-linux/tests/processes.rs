@@ -527,6 +527,42 @@ fn s_12_faults_that_are_not_a_guarded_mappings_go_where_they_went_before() {
 }
 
 #[test]
+fn s_12_a_forked_child_is_guarded_where_it_has_the_mapping() {
+    const TEST: &str = "s_12_a_forked_child_is_guarded_where_it_has_the_mapping";
+    const SIGBUS: i32 = 7;
+    if let Some(dir) = child() {
+        let file = Linux.open(&dir.join("file"), Open::Create).unwrap();
+        file.allocate(8192).unwrap();
+        let (map, unguarded) = (Linux.map(&file, 8192).unwrap(), Linux.map(&file, 8192).unwrap());
+        Linux.guard(&map).unwrap();
+        // Whether a child that does this lived to say yes, or what ended it.
+        let in_child = |act: &dyn Fn() -> bool| {
+            // SAFETY: until it ends, which is before anything is dropped, the child only loads, maps and calls `_exit`.
+            let pid = unsafe { libc::fork() };
+            assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+            if pid == 0 {
+                let status = if act() { 0 } else { 1 };
+                // SAFETY: it never returns.
+                unsafe { libc::_exit(status) };
+            }
+            let mut status = 0;
+            // SAFETY: the child is ours, and the place for its status is.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            std::process::ExitStatus::from_raw(status)
+        };
+        file.set_len(4096).unwrap();
+        let survived = in_child(&|| map.window().load(4096) == 0 && Linux.is_damaged(&map));
+        assert!(survived.success(), "{survived}");
+        assert!(!Linux.is_damaged(&map), "its mark is its own");
+        assert_eq!(in_child(&|| unguarded.window().load(4096) == 0).signal(), Some(SIGBUS));
+        assert_eq!((map.window().load(4096), Linux.is_damaged(&map)), (0, true));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    run(command(&[], TEST, dir.path()));
+}
+
+#[test]
 fn s_12_a_guard_whose_handler_was_replaced_is_refused() {
     if let Some(dir) = child() {
         let file = Linux.open(&dir.join("file"), Open::Create).unwrap();
