@@ -203,6 +203,8 @@ fn a_log_at_its_limit_refuses_and_keeps_what_landed() {
         assert_eq!(reader.event_count(), landed + 1);
         let options = Options { capacity: 1 << 20, ..options };
         assert!(matches!(MmapWriter::create_with(&sim, "/other", options), Err(Error::Options { .. })));
+        let options = Options { capacity: u64::MAX, max_bytes: u64::MAX, ..options };
+        assert!(matches!(MmapWriter::create_with(&sim, "/other", options), Err(Error::Options { .. })));
     }
 }
 
@@ -306,6 +308,14 @@ fn hostile_bytes_give_an_error_or_an_answer() {
             let seen = reader.iter().map(|event| event.map_or(0, |event| event.payload.len())).sum::<usize>();
             assert!(seen <= 256, "round {round}");
             _ = reader.replay(|_| {});
+            // And the header's words change under the reader.
+            for at in [16, 20, 24, 28, 32, 36, 40] {
+                window.store(at, if next() % 2 == 0 { next() as u32 } else { next() as u32 % 300 });
+            }
+            let most = 1 + 256 / EventHeader::SIZE;
+            assert!(reader.iter().size_hint().1.is_some_and(|events| events <= most), "round {round}");
+            assert!(reader.iter().count() <= most, "round {round}");
+            _ = (reader.replay(|_| {}), reader.event_count(), reader.write_offset());
         }
     }
 }

@@ -32,6 +32,8 @@ const LEAST: u64 = 4096;
 const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 /// Smallest such step: the longest event fits into what one step adds.
 const LEAST_STEP: u64 = (MAX_EVENT as u64).next_multiple_of(MAP_ALIGN);
+/// Largest: more than anybody's memory, which a step is faulted into.
+const MOST_STEP: u64 = 1 << 48;
 /// How long `write_event` sleeps between two looks for the next part.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -61,7 +63,7 @@ impl Options {
     fn step(&self) -> u64 {
         match self.step {
             0 => (self.capacity / 4).clamp(*STEP.start(), *STEP.end()),
-            step => step.max(LEAST_STEP),
+            step => step.clamp(LEAST_STEP, MOST_STEP),
         }
         .next_multiple_of(LEAST)
     }
@@ -147,11 +149,12 @@ impl<P: Platform> MmapWriter<P> {
             Err(trouble) if trouble.kind() == TroubleKind::NotFound => None,
             Err(trouble) => return Err(trouble.into()),
         };
-        let capacity = options.capacity.max(LEAST).next_multiple_of(LEAST);
-        if capacity > options.max_bytes || usize::try_from(capacity).is_err() {
-            let what = format!("capacity of {capacity} bytes is above the limit of {}", options.max_bytes);
+        let max_bytes = options.max_bytes.min(usize::MAX as u64);
+        let capacity = options.capacity.max(LEAST).checked_next_multiple_of(LEAST);
+        let Some(capacity) = capacity.filter(|&capacity| capacity <= max_bytes) else {
+            let what = format!("capacity of {} bytes is above the limit of {max_bytes}", options.capacity);
             return Err(Error::Options { path: path.to_owned(), what });
-        }
+        };
         let draft = draft_name(path)?;
         let file = locked(platform.open(&draft, Open::Ensure)?, &draft)?;
         // Between our opening and our lock another creator may have published it: then it is a log, and no draft.

@@ -65,7 +65,7 @@ impl<P: Platform> Growth<P> {
 
     /// The part behind the one that ends at `end`; `None` if the file is as long as it may be.
     fn next(&self, end: u64) -> Result<Option<Part<P::MapMut>>> {
-        let new = (end + self.step).min(self.max_bytes) & !3;
+        let new = end.saturating_add(self.step).min(self.max_bytes) & !3;
         if new <= end {
             return Ok(None);
         }

@@ -307,7 +307,8 @@ impl<'a> Iterator for Events<'a> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, usize::try_from((self.end - self.at).div_ceil(EventHeader::SIZE as u64)).ok())
+        // The end is the header's word, which anybody may have stored since the log was attached: perhaps before the first event.
+        (0, usize::try_from(self.end.saturating_sub(self.at).div_ceil(EventHeader::SIZE as u64)).ok())
     }
 }
 
