@@ -27,6 +27,7 @@ pub const REGION_ALIGN: usize = 128;
 /// For as long as the value lives, wherever it is moved to: `base` returns the same address, aligned to
 /// [`REGION_ALIGN`]; `len` the same number; `base..base + len` stays mapped and valid for atomic reads of 4 bytes from
 /// any thread; and in this process those bytes are reached only through [`Window`]s (a peer process may do as it likes).
+/// The methods that have a body here are left as they are: protocols check a length once and go by it from then on.
 pub unsafe trait Region {
     /// First byte.
     #[cfg(not(loom))]

@@ -6,7 +6,7 @@ mod seeded;
 
 use chronicle_core::{
     Damage, HeapRegion, Region, RegionMut,
-    ring::mpsc::{Consumer, DATA_WAKE, MAX_PRODUCERS, Producer, PushError, RegisterError, Spec, format, len},
+    ring::mpsc::{Consumer, DATA_WAKE, MAX_PRODUCERS, Producer, PushError, RegisterError, Spec, format, len, look},
     wake::Mode,
 };
 use seeded::{Seeded, seeds};
@@ -17,6 +17,8 @@ const PRODUCERS: u32 = 3;
 /// Where the positions are: 64-bit words, which a second thread must not store to as two halves.
 const TAIL: usize = 128;
 const HEAD: usize = 256;
+/// Behind the wake words.
+const SLOTS: usize = 640;
 
 fn ring() -> HeapRegion {
     let region = HeapRegion::new(len(CAPACITY, PRODUCERS).unwrap());
@@ -200,6 +202,24 @@ fn s_7_a_peer_that_scribbles_while_we_work_does_no_worse_than_damage() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn who_only_looks_comes_to_an_end_whatever_the_positions() {
+    let region = ring();
+    let window = region.window_mut();
+    let near_the_end = |below: u64| 0_u64.wrapping_sub(below);
+    for head in [0, 8, near_the_end(8), near_the_end(256), near_the_end(3)] {
+        for tail in [0, 8, u64::MAX, near_the_end(8), near_the_end(256)] {
+            for word in [9, 1 << 30 | 1, 1 << 30, 1 << 31, 0, u32::MAX] {
+                window.store64(HEAD, head);
+                window.store64(TAIL, tail);
+                (SLOTS..region.len()).step_by(4).for_each(|at| window.store(at, word));
+                let seen = look(&region).unwrap();
+                assert!(seen.occupancy.used <= CAPACITY, "{head:#x} {tail:#x} {word:#x}: {seen:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -379,7 +379,8 @@ pub fn look<R: Region>(region: &R) -> Result<Look, Damage> {
     let used = tail.saturating_sub(head).min(shape.capacity) as usize;
     let mut blocked = None;
     let mut position = head.max(mark);
-    let end = tail.min(head.saturating_add(shape.capacity));
+    // Beyond the last position there is no position, only somebody's nonsense.
+    let end = tail.min(head.saturating_add(shape.capacity)).min(LAST_POSITION);
     while position < end && position.is_multiple_of(UNIT) {
         let len = match decode(window.load_acquire(shape.offset(position))) {
             Word::Committed { payload_len } => needed(payload_len),
