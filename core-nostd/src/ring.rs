@@ -13,8 +13,8 @@
 //! an endless loop or a huge allocation: an end believes its own private copy of every position that it owns, and
 //! checks every number of the other side's before using it.
 //!
-//! Every ring begins with the same header, [`Header`]; `docs/format.md` draws what follows it. [`format`](fn@format)
-//! makes a ring of a region that nobody uses yet; attaching believes a header only after checking it. An operation never
+//! Every ring begins with the same header, [`Header`]; `docs/format.md` draws what follows it. Each ring's `format` makes
+//! one of a region that nobody uses yet; attaching believes a header only after checking it. An operation never
 //! blocks; each ring names the words to wait on.
 //!
 //! Never here: who may hold an end. Two producers on an SPSC ring corrupt its messages, not memory; keeping it to one is
