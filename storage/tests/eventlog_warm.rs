@@ -42,3 +42,32 @@ fn appending_faults_on_no_page() {
     let cold = faults() - before;
     assert!(cold > 4 * FEW, "{cold} faults for stores into fresh pages");
 }
+
+/// A file's length is anybody's word.
+#[test]
+fn a_long_hollow_file_is_prepared_a_step_at_a_time() {
+    use std::os::unix::fs::MetadataExt;
+    const HOLLOW: u64 = 1 << 36;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.evtl");
+    let options = Options { capacity: 1 << 16, step: 1 << 17, helper: false, ..Options::default() };
+    let (header, payload) = (EventHeader::new(1, 2, 1000), [7; 1000]);
+    let mut log = MmapWriter::create_with(&Linux, &path, options).unwrap();
+    log.write_event(&header, &payload).unwrap();
+    drop(log);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    if let Err(error) = file.set_len(HOLLOW) {
+        return eprintln!("skipped: no file of {HOLLOW} bytes here: {error}");
+    }
+    let mut log = MmapWriter::open_with(&Linux, &path, options).unwrap();
+    assert!(log.available() <= 1 << 18, "{} bytes prepared", log.available());
+    for _ in 0..1000 {
+        log.write_event(&header, &payload).unwrap();
+    }
+    drop(log);
+    let metadata = file.metadata().unwrap();
+    assert_eq!(metadata.len(), HOLLOW, "it is never cut");
+    assert!(metadata.blocks() * 512 < 4 << 20, "{} blocks taken", metadata.blocks());
+    let reader = chronicle_storage::eventlog::MmapReader::<Linux>::open(&path).unwrap();
+    assert_eq!(reader.replay(|_| {}).unwrap(), 1001);
+}

@@ -40,7 +40,8 @@ const LOOK: Duration = Duration::from_micros(200);
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of a new file that are allocated and faulted in before anything is written.
+    /// Bytes of a new file that are allocated and faulted in before anything is written; of a file that is gone on with,
+    /// what it has of them, and of the step behind its last event.
     pub capacity: u64,
     /// Bytes beyond which the file does not grow.
     pub max_bytes: u64,
@@ -224,8 +225,10 @@ impl<P: Platform> MmapWriter<P> {
         stand: Stand,
         options: &Options,
     ) -> Result<Self> {
-        // To where a window can be mapped that holds the tail.
-        let end = len.max(stand.tail + 1).next_multiple_of(LEAST);
+        // What was prepared and is left, as far as a new log of these options would be: a file may say that it is longer than
+        // the machine. At least to where a window can be mapped that holds the tail.
+        let wanted = options.capacity.max(stand.tail.saturating_add(options.step()));
+        let end = len.min(wanted).max(stand.tail + 1).next_multiple_of(LEAST);
         let (checksums, created_at) = (reader.has_checksums(), reader.created_at());
         let writer = Self::go_on(platform, path, file, stand, checksums, created_at, end, options)?;
         writer.log.store_words();
