@@ -144,8 +144,11 @@ const_assert_eq!(FRAME_HEADER_LEN as u64, UNIT);
 const_assert!((MAX_CAPACITY as u64 / UNIT) < PAD as u64);
 const_assert!(MAX_CAPACITY as u64 <= PAD as u64);
 
-/// Compare-and-swaps, or looks at head and tail, before an end says that something keeps changing them.
+/// Compare-and-swaps before an end says that something keeps changing the tail.
 const TRIES: u32 = 1 << 16;
+/// Looks at head and tail before it says so. Fewer, because a claim may look anew for each exchange; two loads that nobody
+/// comes between are soon had.
+const LOOKS: u32 = 1 << 10;
 /// Pads that one call passes over.
 const PADS: u32 = 1 << 10;
 /// Claims in which one collision is forgotten.
@@ -322,7 +325,7 @@ fn field(offset: usize, name: &'static str, found: u64) -> Damage {
 
 /// Head and tail as they were at one moment, checked; `None` if they keep changing.
 fn ends(window: WindowMut<'_>, shape: &Shape) -> Result<Option<(u64, u64)>, Damage> {
-    for _ in 0..TRIES {
+    for _ in 0..LOOKS {
         // ORDERING: Acquire of `tail` pairs with the claim that stored it, whose producer had loaded some head before:
         // ours is not older, so tail is at most a capacity ahead. Acquire of `head` pairs with the release of space:
         // the zeros are visible, and so is a tail no less than head. Tail only grows, so if it is the same before and
