@@ -36,65 +36,45 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while len > SHORT && at + 64 <= len {
-        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
-        // stands for sixteen relaxed stores of the words it covers.
-        unsafe {
-            core::arch::asm!(
-                "movups {a}, [{src}]",
-                "movups {b}, [{src} + 16]",
-                "movups {c}, [{src} + 32]",
-                "movups {d}, [{src} + 48]",
-                "movups [{dst}], {a}",
-                "movups [{dst} + 16], {b}",
-                "movups [{dst} + 32], {c}",
-                "movups [{dst} + 48], {d}",
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                src = in(reg) src.wrapping_add(at),
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
-            );
-        }
-        at += 64;
+    if len > SHORT {
+        // SAFETY: the caller's contract is the same.
+        return unsafe { store_long(dst, src, len) };
     }
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    while at + 32 <= len {
-        // SAFETY: 32 bytes from `at` lie inside `src`, and every bit pattern is four numbers.
-        let [a, b, c, d] = unsafe { src.wrapping_add(at).cast::<[u64; 4]>().read_unaligned() };
-        // SAFETY: 32 bytes from `at` lie inside `dst`. For the memory model the block stands for eight relaxed stores.
-        unsafe {
-            core::arch::asm!(
-                "mov qword ptr [{dst}], {a}",
-                "mov qword ptr [{dst} + 8], {b}",
-                "mov qword ptr [{dst} + 16], {c}",
-                "mov qword ptr [{dst} + 24], {d}",
-                a = in(reg) a,
-                b = in(reg) b,
-                c = in(reg) c,
-                d = in(reg) d,
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
-            );
+    {
+        while at + 64 <= len {
+            // SAFETY: 64 bytes from `at` lie inside `src`, and every bit pattern is eight numbers.
+            let [a, b, c, d, e, f, g, h] = unsafe { src.wrapping_add(at).cast::<[u64; 8]>().read_unaligned() };
+            // SAFETY: 32 bytes from `at` lie inside `dst`.
+            unsafe { store_four::<0>(dst.wrapping_add(at), [a, b, c, d]) };
+            // SAFETY: as do the 32 bytes behind them.
+            unsafe { store_four::<32>(dst.wrapping_add(at), [e, f, g, h]) };
+            at += 64;
         }
-        at += 32;
-    }
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    while at + 8 <= len {
-        // SAFETY: 8 bytes from `at` lie inside `src`, and every bit pattern is a number.
-        let two = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
-        // SAFETY: 8 bytes from `at` lie inside `dst`. For the memory model the block stands for two relaxed stores.
-        unsafe {
-            core::arch::asm!(
-                "mov qword ptr [{dst}], {two}",
-                two = in(reg) two,
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
-            );
+        if at == len {
+            return;
         }
-        at += 8;
+        if len & 32 != 0 {
+            // SAFETY: `len - at` is `len % 64`: 32 bytes from `at` lie inside `src`.
+            let four = unsafe { src.wrapping_add(at).cast::<[u64; 4]>().read_unaligned() };
+            // SAFETY: and inside `dst`.
+            unsafe { store_four::<0>(dst.wrapping_add(at), four) };
+            at += 32;
+        }
+        while at + 8 <= len {
+            // SAFETY: 8 bytes from `at` lie inside `src`, and every bit pattern is a number.
+            let two = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
+            // SAFETY: 8 bytes from `at` lie inside `dst`. For the memory model the block stands for two relaxed stores.
+            unsafe {
+                core::arch::asm!(
+                    "mov qword ptr [{dst}], {two}",
+                    two = in(reg) two,
+                    dst = in(reg) dst.wrapping_add(at),
+                    options(nostack, preserves_flags),
+                );
+            }
+            at += 8;
+        }
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {
@@ -124,6 +104,143 @@ pub(crate) unsafe fn store_words(dst: *mut u8, src: *const u8, len: usize) {
     }
 }
 
+/// Copies a value into shared words: as [`store_words`], for what a caller gave by value.
+///
+/// It is in registers, or was copied whole: 16 bytes a step wait for nothing, and are half as many steps.
+///
+/// # Safety
+///
+/// `dst` is 4-aligned and valid for atomic writes of `len` bytes, `value` for reads of `len` bytes, `len` is a multiple of
+/// 4, and the two do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn store_value(dst: *mut u8, value: *const u8, len: usize) {
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom))))]
+    let at = 0;
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+    let mut at = 0;
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+    while len <= SHORT && at + 64 <= len {
+        use core::arch::x86_64::__m128i;
+        // SAFETY: 64 bytes from `at` lie inside `value`.
+        let [a, b, c, d] = unsafe { value.wrapping_add(at).cast::<[__m128i; 4]>().read_unaligned() };
+        // SAFETY: 64 bytes from `at` lie inside `dst`. For the memory model the block stands for sixteen relaxed stores.
+        unsafe {
+            core::arch::asm!(
+                "movups [{dst}], {a}",
+                "movups [{dst} + 16], {b}",
+                "movups [{dst} + 32], {c}",
+                "movups [{dst} + 48], {d}",
+                a = in(xmm_reg) a,
+                b = in(xmm_reg) b,
+                c = in(xmm_reg) c,
+                d = in(xmm_reg) d,
+                dst = in(reg) dst.wrapping_add(at),
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 64;
+    }
+    // SAFETY: the rest, by the caller's contract.
+    unsafe { store_words(dst.wrapping_add(at), value.wrapping_add(at), len - at) };
+}
+
+/// Stores four numbers at `dst + AT`.
+///
+/// # Safety
+///
+/// `dst + AT` is 4-aligned and valid for atomic writes of 32 bytes.
+#[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+#[inline(always)]
+unsafe fn store_four<const AT: usize>(dst: *mut u8, [a, b, c, d]: [u64; 4]) {
+    // SAFETY: 32 bytes from `AT` may be written, by the contract above. For the memory model the block stands for eight
+    // relaxed stores.
+    unsafe {
+        core::arch::asm!(
+            "mov qword ptr [{dst} + {at}], {a}",
+            "mov qword ptr [{dst} + {at} + 8], {b}",
+            "mov qword ptr [{dst} + {at} + 16], {c}",
+            "mov qword ptr [{dst} + {at} + 24], {d}",
+            a = in(reg) a,
+            b = in(reg) b,
+            c = in(reg) c,
+            d = in(reg) d,
+            at = const AT,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies more than [`SHORT`] bytes of private memory into shared words.
+///
+/// # Safety
+///
+/// As [`store_words`].
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(never)]
+unsafe fn store_long(dst: *mut u8, src: *const u8, len: usize) {
+    let whole = len & !63;
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
+        // stands for sixteen relaxed stores of the words it covers.
+        unsafe { move_64(dst.wrapping_add(at), src.wrapping_add(at)) };
+        at += 64;
+    }
+    // SAFETY: the rest of both ranges, less than 64 bytes.
+    unsafe { store_words(dst.wrapping_add(at), src.wrapping_add(at), len - at) };
+}
+
+/// Copies more than [`SHORT`] bytes of shared words into private memory.
+///
+/// # Safety
+///
+/// As [`load_words`].
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(never)]
+unsafe fn load_long(dst: *mut u8, src: *const u8, len: usize) {
+    let whole = len & !63;
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
+        // stands for sixteen relaxed loads of the words it covers.
+        unsafe { move_64(dst.wrapping_add(at), src.wrapping_add(at)) };
+        at += 64;
+    }
+    // SAFETY: the rest of both ranges, less than 64 bytes.
+    unsafe { load_words(dst.wrapping_add(at), src.wrapping_add(at), len - at) };
+}
+
+/// Copies 64 bytes.
+///
+/// # Safety
+///
+/// `src` is valid for reads and `dst` for writes of 64 bytes, and the two do not overlap.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(always)]
+unsafe fn move_64(dst: *mut u8, src: *const u8) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        core::arch::asm!(
+            "movups {a}, [{src}]",
+            "movups {b}, [{src} + 16]",
+            "movups {c}, [{src} + 32]",
+            "movups {d}, [{src} + 48]",
+            "movups [{dst}], {a}",
+            "movups [{dst} + 16], {b}",
+            "movups [{dst} + 32], {c}",
+            "movups [{dst} + 48], {d}",
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            src = in(reg) src,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// Copies `len` bytes of shared words into private memory.
 ///
 /// # Safety
@@ -135,46 +252,53 @@ pub(crate) unsafe fn load_words(dst: *mut u8, src: *const u8, len: usize) {
     debug_assert!(len.is_multiple_of(4));
     let mut at = 0;
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while len > SHORT && at + 64 <= len {
-        // SAFETY: 64 bytes from `at` lie inside both ranges; SSE2 is part of x86-64. For the memory model the block
-        // stands for sixteen relaxed loads of the words it covers.
-        unsafe {
-            core::arch::asm!(
-                "movups {a}, [{src}]",
-                "movups {b}, [{src} + 16]",
-                "movups {c}, [{src} + 32]",
-                "movups {d}, [{src} + 48]",
-                "movups [{dst}], {a}",
-                "movups [{dst} + 16], {b}",
-                "movups [{dst} + 32], {c}",
-                "movups [{dst} + 48], {d}",
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                src = in(reg) src.wrapping_add(at),
-                dst = in(reg) dst.wrapping_add(at),
-                options(nostack, preserves_flags),
-            );
+    {
+        use core::arch::x86_64::__m128i;
+        if len > SHORT {
+            // SAFETY: the caller's contract is the same.
+            return unsafe { load_long(dst, src, len) };
         }
-        at += 64;
-    }
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
-    while at + 16 <= len {
-        let four: core::arch::x86_64::__m128i;
-        // SAFETY: 16 bytes from `at` lie inside `src`. For the memory model the block stands for four relaxed loads.
-        unsafe {
-            core::arch::asm!(
-                "movups {four}, [{src}]",
-                four = out(xmm_reg) four,
-                src = in(reg) src.wrapping_add(at),
-                options(nostack, preserves_flags, readonly),
-            );
+        while at + 64 <= len {
+            let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+            // SAFETY: 64 bytes from `at` lie inside `src`. For the memory model the block stands for sixteen relaxed
+            // loads.
+            unsafe {
+                core::arch::asm!(
+                    "movups {a}, [{src}]",
+                    "movups {b}, [{src} + 16]",
+                    "movups {c}, [{src} + 32]",
+                    "movups {d}, [{src} + 48]",
+                    a = out(xmm_reg) a,
+                    b = out(xmm_reg) b,
+                    c = out(xmm_reg) c,
+                    d = out(xmm_reg) d,
+                    src = in(reg) src.wrapping_add(at),
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            // SAFETY: 64 bytes from `at` lie inside `dst`.
+            unsafe { dst.wrapping_add(at).cast::<[__m128i; 4]>().write_unaligned([a, b, c, d]) };
+            at += 64;
         }
-        // In one store: whoever loads 8 or 16 of these bytes next has them forwarded.
-        // SAFETY: 16 bytes from `at` lie inside `dst`.
-        unsafe { dst.wrapping_add(at).cast::<core::arch::x86_64::__m128i>().write_unaligned(four) };
-        at += 16;
+        if at == len {
+            return;
+        }
+        while at + 16 <= len {
+            let four: __m128i;
+            // SAFETY: 16 bytes from `at` lie inside `src`. For the memory model the block stands for four relaxed loads.
+            unsafe {
+                core::arch::asm!(
+                    "movups {four}, [{src}]",
+                    four = out(xmm_reg) four,
+                    src = in(reg) src.wrapping_add(at),
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            // In one store: whoever loads 8 or 16 of these bytes next has them forwarded.
+            // SAFETY: 16 bytes from `at` lie inside `dst`.
+            unsafe { dst.wrapping_add(at).cast::<__m128i>().write_unaligned(four) };
+            at += 16;
+        }
     }
     #[cfg(all(target_arch = "aarch64", not(miri), not(loom)))]
     while at + 16 <= len {

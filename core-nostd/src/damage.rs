@@ -18,6 +18,7 @@ pub struct Damage {
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum Fault {
     /// Shorter than its header says or than a header is.
     Short {

@@ -135,12 +135,14 @@ impl<'a> Payload<'a> {
     #[must_use]
     pub fn read<T: FromBytes>(&self, at: usize) -> Option<T> {
         const { assert!(size_of::<T>() <= 256) }
-        let mut bytes = [0; 256];
-        let bytes = &mut bytes[..size_of::<T>()];
-        if !self.copy_at(at, bytes) {
+        if size_of::<T>() > self.len() || at > self.len() - size_of::<T>() {
             return None;
         }
-        T::read_from_bytes(bytes).ok()
+        let (window, offset) = match self.0 {
+            Bytes::Shared { window, offset, .. } => (window, offset + at),
+            Bytes::Own(bytes) => return T::read_from_bytes(&bytes[at..at + size_of::<T>()]).ok(),
+        };
+        Some(window.value_out(offset))
     }
 
     /// The bytes in place. Private memory is always given; shared memory only to who is [`Trusted`].

@@ -214,6 +214,25 @@ impl<'r> Window<'r> {
         &self.longs[offset / REGION_ALIGN]
     }
 
+    /// As [`Window::word64`], of a word whose place was proved once, when an end was attached.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of [`REGION_ALIGN`] and `offset + 8` is inside the window.
+    #[cfg(any(loom, target_has_atomic = "64"))]
+    #[inline(always)]
+    pub(crate) unsafe fn word64_proved(&self, offset: usize) -> &'r AtomicU64 {
+        debug_assert!(offset.is_multiple_of(REGION_ALIGN) && offset + 8 <= self.len);
+        // SAFETY: the caller proved that 8 aligned bytes at `offset` are inside the region, which by `Region`'s contract
+        // stays mapped for 'r, and the protocol reaches them only through atomics like this one.
+        #[cfg(not(loom))]
+        unsafe {
+            AtomicU64::from_ptr(self.base.wrapping_add(offset).cast())
+        }
+        #[cfg(loom)]
+        &self.longs[offset / REGION_ALIGN]
+    }
+
     /// A word whose place was proved once, when an end was attached.
     ///
     /// # Safety
@@ -265,19 +284,66 @@ impl<'r> Window<'r> {
     }
 
     /// Copies bytes out, from any offset. A word that a peer changes meanwhile is old or new, never in between.
+    #[inline]
     pub fn copy_out(&self, offset: usize, out: &mut [u8]) {
-        let skip = offset % 4;
-        let start = offset - skip;
-        if skip == 0 {
-            let whole = out.len() & !3;
-            self.words_out(start, &mut out[..whole]);
-            self.partial_out(start + whole, 0, &mut out[whole..]);
+        // SAFETY: `out` is valid for writes of its length.
+        unsafe { self.move_out(offset, out.as_mut_ptr(), out.len()) };
+    }
+
+    /// Copies bytes out, from any offset, into memory that may be uninitialised.
+    ///
+    /// # Safety
+    ///
+    /// `out` is valid for writes of `len` bytes.
+    #[inline]
+    pub(crate) unsafe fn move_out(&self, offset: usize, out: *mut u8, len: usize) {
+        if offset.is_multiple_of(4) && len.is_multiple_of(4) {
+            self.check(offset, len);
+            // SAFETY: `check` proved the source, and the caller the target.
+            unsafe { self.move_out_proved(offset, out, len) };
         } else {
-            let (first, rest) = out.split_at_mut((4 - skip).min(out.len()));
-            self.partial_out(start, skip, first);
-            if !rest.is_empty() {
-                self.copy_out(start + 4, rest);
-            }
+            // SAFETY: the caller's promise.
+            unsafe { self.move_out_unaligned(offset, out, len) };
+        }
+    }
+
+    /// Copies a value out, from any offset.
+    #[inline(always)]
+    pub(crate) fn value_out<T: zerocopy::FromBytes>(&self, offset: usize) -> T {
+        let mut value = core::mem::MaybeUninit::<T>::uninit();
+        if offset.is_multiple_of(4) && size_of::<T>().is_multiple_of(4) {
+            self.check(offset, size_of::<T>());
+            // SAFETY: `check` proved the source, and a value is valid for writes of its length.
+            unsafe { self.move_out_proved(offset, value.as_mut_ptr().cast(), size_of::<T>()) };
+            // SAFETY: all bytes were written, and any bytes are a value (`FromBytes`).
+            return unsafe { value.assume_init() };
+        }
+        // Its own value: this one's address leaves the function, and the one above can stay in registers.
+        let mut value = core::mem::MaybeUninit::<T>::uninit();
+        // SAFETY: a value is valid for writes of its length.
+        unsafe { self.move_out(offset, value.as_mut_ptr().cast(), size_of::<T>()) };
+        // SAFETY: as above.
+        unsafe { value.assume_init() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Window::move_out`].
+    #[inline(never)]
+    unsafe fn move_out_unaligned(self, mut offset: usize, mut out: *mut u8, mut len: usize) {
+        let skip = offset % 4;
+        if skip != 0 && len > 0 {
+            let first = (4 - skip).min(len);
+            let bytes = self.load(offset - skip).to_le_bytes();
+            // SAFETY: `first` is at most `len` and at most what is left of the word.
+            unsafe { out.copy_from_nonoverlapping(bytes.as_ptr().wrapping_add(skip), first) };
+            (offset, out, len) = (offset + first, out.wrapping_add(first), len - first);
+        }
+        if len > 0 {
+            self.check(offset, len.next_multiple_of(4));
+            // SAFETY: `check` proved the source with the rest of its last word: a region is whole words. `len` bytes of
+            // the target are left.
+            unsafe { self.move_out_proved(offset, out, len) };
         }
     }
 
@@ -291,21 +357,6 @@ impl<'r> Window<'r> {
     pub(crate) unsafe fn copy_out_proved(&self, offset: usize, out: &mut [u8]) {
         // SAFETY: the caller proved the source, and `out` is valid for its length.
         unsafe { self.move_out_proved(offset, out.as_mut_ptr(), out.len()) };
-    }
-
-    #[inline(always)]
-    fn words_out(&self, offset: usize, out: &mut [u8]) {
-        self.check(offset, out.len());
-        // SAFETY: `check` proved the source range, 4-aligned because the base is; `out` is valid for its length, which
-        // is a multiple of 4 at both callers, and private memory does not overlap a region.
-        #[cfg(not(loom))]
-        unsafe {
-            crate::copy::load_words(out.as_mut_ptr(), self.base.wrapping_add(offset), out.len());
-        }
-        #[cfg(loom)]
-        for (i, bytes) in out.chunks_exact_mut(4).enumerate() {
-            bytes.copy_from_slice(&self.load(offset + i * 4).to_le_bytes());
-        }
     }
 
     /// Copies bytes out from `offset`, Relaxed, into memory that may be uninitialised.
@@ -339,11 +390,15 @@ impl<'r> Window<'r> {
         }
     }
 
-    fn partial_out(&self, word: usize, skip: usize, out: &mut [u8]) {
-        if !out.is_empty() {
-            let bytes = self.load(word).to_le_bytes();
-            out.copy_from_slice(&bytes[skip..skip + out.len()]);
-        }
+    /// As [`Window::move_out_proved`], out of line: for lengths that no caller knows.
+    ///
+    /// # Safety
+    ///
+    /// The same.
+    #[inline(never)]
+    pub(crate) unsafe fn move_out_any(self, offset: usize, out: *mut u8, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.move_out_proved(offset, out, len) };
     }
 
     /// The bytes themselves. See [`crate::Payload::as_slice`].
@@ -397,6 +452,42 @@ impl WindowMut<'_> {
         self.word32(offset).store(word, Ordering::Release);
     }
 
+    /// As [`WindowMut::store`], of a word whose place was proved.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4 and `offset + 4` is inside the window.
+    #[cfg_attr(
+        not(any(loom, target_has_atomic = "64")),
+        allow(dead_code, reason = "the ring of many producers uses it")
+    )]
+    #[inline(always)]
+    pub(crate) unsafe fn store_proved(&self, offset: usize, word: u32) {
+        #[cfg(loom)]
+        crate::twin::step(Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.word32_proved(offset) }.store(word, Ordering::Relaxed);
+    }
+
+    /// As [`WindowMut::store_release`], of a word whose place was proved.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4 and `offset + 4` is inside the window.
+    #[cfg_attr(
+        not(any(loom, target_has_atomic = "64")),
+        allow(dead_code, reason = "the ring of many producers uses it")
+    )]
+    #[inline(always)]
+    pub(crate) unsafe fn store_release_proved(&self, offset: usize, word: u32) {
+        #[cfg(loom)]
+        if crate::twin::is(crate::twin::Weak::CommitRelaxed) {
+            return self.store(offset, word);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.word32_proved(offset) }.store(word, Ordering::Release);
+    }
+
     /// Opens the slot that follows a frame, Relaxed: the frame's own commit word orders it.
     #[inline]
     pub(crate) fn open(&self, offset: usize) {
@@ -416,7 +507,17 @@ impl WindowMut<'_> {
 
     /// Copies bytes in, from any offset, Relaxed. Bytes of a word outside the range keep their value as long as
     /// nobody else writes them.
+    #[inline]
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        if offset.is_multiple_of(4) && bytes.len().is_multiple_of(4) {
+            self.words_in(offset, bytes);
+        } else {
+            self.copy_in_unaligned(offset, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn copy_in_unaligned(&self, offset: usize, bytes: &[u8]) {
         let skip = offset % 4;
         let start = offset - skip;
         if skip == 0 {
@@ -472,6 +573,28 @@ impl WindowMut<'_> {
             self.zero(offset + FRAME_HEADER_LEN + payload.len(), len - FRAME_HEADER_LEN - payload.len());
             self.open(offset + len);
         }
+    }
+
+    /// Stores a value at `offset`, Relaxed. Zeros fill up the last word where it does not.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is a multiple of 4, and the value's length rounded up to a multiple of 4 fits the window behind it.
+    #[inline(always)]
+    pub(crate) unsafe fn value_in_proved<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        &self,
+        offset: usize,
+        value: &T,
+    ) {
+        #[cfg(not(loom))]
+        if size_of::<T>().is_multiple_of(4) {
+            let at = self.base.wrapping_add(offset);
+            // SAFETY: the caller proved the range, 4-aligned because the base is; private memory does not overlap a
+            // region.
+            return unsafe { crate::copy::store_value(at, core::ptr::from_ref(value).cast(), size_of::<T>()) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.copy_in_proved(offset, value.as_bytes()) };
     }
 
     /// Stores bytes at `offset`, Relaxed. Zeros fill up the last word where the bytes do not.

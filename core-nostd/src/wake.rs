@@ -22,7 +22,7 @@
 
 use crate::{
     region::WindowMut,
-    sync::{Ordering, compiler_fence, fence},
+    sync::{AtomicU32, Ordering, compiler_fence, fence},
 };
 
 /// How a queue's writer and sleepers order their steps; chosen by the writer, kept with the queue.
@@ -39,6 +39,12 @@ pub enum Mode {
 /// The word is already changed when this returns `true`, so a sleeper that comes too late does not sleep.
 #[inline]
 pub fn after_commit(window: WindowMut<'_>, offset: usize, mode: Mode) -> bool {
+    asked(window.word32(offset), mode)
+}
+
+/// As [`after_commit`], for who has the word.
+#[inline(always)]
+pub(crate) fn asked(word: &AtomicU32, mode: Mode) -> bool {
     match mode {
         // ORDERING: in mode `Asymmetric` the sleeper's barrier stands for a full fence between our commit and this load
         // (the kernel runs one on this CPU); the compiler must not reorder them by itself either.
@@ -46,22 +52,23 @@ pub fn after_commit(window: WindowMut<'_>, offset: usize, mode: Mode) -> bool {
         // ORDERING: SeqCst pairs with the fence in `mark`: of the two, whoever comes second sees the other's store.
         Mode::Fence => fence(Ordering::SeqCst),
     }
-    if window.load(offset) & 1 == 0 {
+    if word.load(Ordering::Relaxed) & 1 == 0 {
         return false;
     }
-    claim_sleepers(window, offset)
+    claim_sleepers(word)
 }
 
 #[cold]
-fn claim_sleepers(window: WindowMut<'_>, offset: usize) -> bool {
+#[inline(never)]
+fn claim_sleepers(word: &AtomicU32) -> bool {
     #[cfg(loom)]
     if crate::twin::is(crate::twin::Weak::FlagOnly) {
-        window.word32(offset).swap(0, Ordering::AcqRel);
+        word.swap(0, Ordering::AcqRel);
         return true;
     }
     // ORDERING: AcqRel keeps the generation's changes in one order with the marks; the wake that follows is a system
     // call, and the kernel compares the word under its own lock.
-    window.word32(offset).fetch_add(1, Ordering::AcqRel);
+    word.fetch_add(1, Ordering::AcqRel);
     true
 }
 

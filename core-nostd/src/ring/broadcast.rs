@@ -406,11 +406,11 @@ impl<R: RegionMut> Writer<R> {
         if need > left {
             let next = Place { position: self.tail + left, seq: self.next_seq };
             self.announce(next.position + need + FRAME_HEADER as u64);
-            let at = self.shape.offset(self.tail);
-            self.open(next.position);
-            self.store(at + 4, self.next_seq as u32, Ordering::Relaxed);
+            let (at, window) = (self.shape.offset(self.tail), self.region.window_mut());
+            self.open(window, next.position);
+            store(window, at + 4, self.next_seq as u32, Ordering::Relaxed);
             // ORDERING: Release as in `commit`.
-            self.store(at, PAD, Ordering::Release);
+            store(window, at, PAD, Ordering::Release);
             self.move_to(next);
         }
         self.announce(self.tail + need + FRAME_HEADER as u64);
@@ -444,12 +444,12 @@ impl<R: RegionMut> Writer<R> {
     fn commit(&mut self, len: usize, need: usize) -> u64 {
         let seq = self.next_seq;
         let next = Place { position: self.tail + need as u64, seq: seq + 1 };
-        let at = self.shape.offset(self.tail);
-        self.open(next.position);
-        self.store(at + 4, seq as u32, Ordering::Relaxed);
+        let (at, window) = (self.shape.offset(self.tail), self.region.window_mut());
+        self.open(window, next.position);
+        store(window, at + 4, seq as u32, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `Reader::take`: who sees this word sees the message, and the next
         // commit word at least open.
-        self.store(at, len as u32 + 1, Ordering::Release);
+        store(window, at, len as u32 + 1, Ordering::Release);
         #[cfg(loom)]
         if crate::twin::is(crate::twin::Weak::LateIntent) {
             self.region.window().word64(INTENT).store(self.intent, Ordering::Release);
@@ -465,21 +465,12 @@ impl<R: RegionMut> Writer<R> {
 
     /// Opens the commit word at `position`, Relaxed: the commit word before it orders that.
     #[inline(always)]
-    fn open(&self, position: u64) {
+    fn open(&self, window: WindowMut<'_>, position: u64) {
         #[cfg(loom)]
         if crate::twin::is(crate::twin::Weak::NoOpenWord) {
             return;
         }
-        self.store(self.shape.offset(position), 0, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    fn store(&self, offset: usize, word: u32, ordering: Ordering) {
-        #[cfg(loom)]
-        let ordering = crate::twin::step(ordering);
-        // SAFETY: the callers' offsets are of a header's words at a position: a position is a multiple of 8, so 8 bytes
-        // from it lie in the data area, and `attach` proved that inside the region.
-        unsafe { self.region.window_mut().word32_proved(offset) }.store(word, ordering);
+        store(window, self.shape.offset(position), 0, Ordering::Relaxed);
     }
 
     /// Stands at `next`, in another block: what lies before it is committed.
@@ -508,7 +499,8 @@ impl<R: RegionMut> Writer<R> {
     /// After a push: whether readers sleep that must be woken, all of them, on the word at [`DATA_WAKE`].
     #[inline]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), DATA_WAKE, mode)
+        // SAFETY: a constant before the data area, and `attach` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(DATA_WAKE) }, mode)
     }
 
     /// How readers sleep and are woken, as the ring's creator chose.
@@ -535,6 +527,15 @@ impl<R: RegionMut> Writer<R> {
     pub fn into_region(self) -> R {
         self.region
     }
+}
+
+#[inline(always)]
+fn store(window: WindowMut<'_>, offset: usize, word: u32, ordering: Ordering) {
+    #[cfg(loom)]
+    let ordering = crate::twin::step(ordering);
+    // SAFETY: the callers' offsets are of a header's words at a position: a position is a multiple of 8, so 8 bytes
+    // from it lie in the data area, and `attach` proved that inside the region.
+    unsafe { window.word32_proved(offset) }.store(word, ordering);
 }
 
 /// Brings the block table up to date when the writer goes on from `from` to `next`, if that is in another block.
@@ -784,7 +785,7 @@ impl<R: Region> Reader<R> {
     /// # Errors
     ///
     /// Damage: bytes that no writer of ours could have left here.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Damage> {
         self.take(Fit { min: 0, max: buffer.len() }, |window, offset, len| {
             // SAFETY: `take` calls this with the place of a payload, see there.
@@ -799,7 +800,7 @@ impl<R: Region> Reader<R> {
     /// # Errors
     ///
     /// As [`Reader::receive`].
-    #[inline]
+    #[inline(always)]
     pub fn receive_value<T: FromBytes + IntoBytes>(&mut self, value: &mut T) -> Result<Received, Damage> {
         let len = size_of::<T>();
         self.take(Fit { min: len, max: len }, |window, offset, _| {
@@ -886,7 +887,8 @@ impl<R: Region> Reader<R> {
             }
         };
         fence(Ordering::Acquire);
-        let intent = self.region.window().word64(INTENT).load(Ordering::Relaxed);
+        // SAFETY: a constant before the data area, and `attach` proved the region to reach further.
+        let intent = unsafe { self.region.window().word64_proved(INTENT) }.load(Ordering::Relaxed);
         intent.wrapping_sub(self.at.position) <= self.shape.capacity
     }
 

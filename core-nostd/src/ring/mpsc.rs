@@ -497,6 +497,8 @@ impl From<Damage> for RegisterError {
 pub struct Producer<R: RegionMut> {
     region: R,
     shape: Shape,
+    /// The longest frame.
+    max_span: u64,
     slot: u32,
     /// What the slot's state word says while it is ours.
     state: u32,
@@ -559,8 +561,9 @@ impl<R: RegionMut> Producer<R> {
     }
 
     fn new(region: R, shape: Shape, slot: u32, state: u32, head: u64, tail: u64) -> Self {
+        let max_span = max_span(shape.capacity as usize) as u64;
         let producer =
-            Producer { region, shape, slot, state, tail, head, open: (0, 0), heat: 0, not_sync: PhantomData };
+            Producer { region, shape, max_span, slot, state, tail, head, open: (0, 0), heat: 0, not_sync: PhantomData };
         // It is 0, unless a peer scribbled.
         producer.lower();
         producer
@@ -573,17 +576,20 @@ impl<R: RegionMut> Producer<R> {
     /// # Errors
     ///
     /// No room, the payload is too large, or see [`PushError`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), PushError> {
-        if payload.len() > self.max_payload() {
+        let need = needed(payload.len());
+        if need > self.max_span {
             return Err(self.too_large(payload.len()));
         }
-        let at = self.take(needed(payload.len()))?;
+        let at = self.take(need)?;
         let window = self.region.window_mut();
         // SAFETY: `take` gave space for a header and the payload, in whole units, inside the ring, which `Shape::of`
         // proved to be inside the region.
         unsafe { window.copy_in_proved(at + FRAME_HEADER_LEN, payload) };
-        commit(window, at, payload.len());
+        // ORDERING: as in `commit`.
+        // SAFETY: as above: the header.
+        unsafe { window.store_release_proved(at, payload.len() as u32 + 1) };
         Ok(())
     }
 
@@ -611,7 +617,7 @@ impl<R: RegionMut> Producer<R> {
     /// As [`Producer::push`]; `len` is rounded up to whole frames.
     #[inline]
     pub fn claim_batch(&mut self, len: usize) -> Result<Batch<'_, R>, PushError> {
-        let max = max_span(self.shape.capacity as usize);
+        let max = self.max_span as usize;
         if len > max {
             return Err(PushError::TooLarge { len, max });
         }
@@ -627,7 +633,8 @@ impl<R: RegionMut> Producer<R> {
     /// Two producers may both be told to: the second wakes for nothing.
     #[inline]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), DATA_WAKE, mode)
+        // SAFETY: a constant before the slots, and `Shape::of` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(DATA_WAKE) }, mode)
     }
 
     /// Marks that this producer is about to sleep on [`SPACE_WAKE`]; returns the value to sleep on. Next:
@@ -698,7 +705,7 @@ impl<R: RegionMut> Producer<R> {
     }
 
     /// The whole claim: `need` bytes, stamped as ours; their offset.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, need: u64) -> Result<usize, PushError> {
         if self.open.1 != 0 {
             self.pad_forgotten();
@@ -721,23 +728,47 @@ impl<R: RegionMut> Producer<R> {
     }
 
     /// Step 1: from here on the consumer knows that space may be ours without a stamp.
-    #[inline]
+    #[inline(always)]
     fn raise(&self) {
         #[cfg(loom)]
         if crate::twin::is(crate::twin::Weak::FlagAfterClaim) {
             return;
         }
         // ORDERING: Relaxed. The claim's own Release carries it to whoever sees the claim.
-        self.region.window_mut().store(slot_at(self.slot) + CLAIMING, 1);
+        // SAFETY: the slot is one of the ring's, and `Shape::of` proved those to be inside the region.
+        unsafe { self.region.window_mut().store_proved(slot_at(self.slot) + CLAIMING, 1) };
     }
 
     /// Step 2: one compare-and-swap takes what lies before the ring's end and is too short, and `need` bytes behind it.
     /// Returns where it begins and how much is pad.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, need: u64) -> Result<(u64, u64), PushError> {
         // A guess: if it is wrong, the failed exchange says the value, and has brought the cache line to write to.
-        let mut tail = self.tail;
-        for tries in 0..TRIES {
+        let tail = self.tail;
+        let end = tail.wrapping_add(need);
+        if need > self.shape.to_end(tail) || end.wrapping_sub(self.head) > self.shape.capacity {
+            return self.advance_slowly(tail, need, 0);
+        }
+        // SAFETY: a constant before the slots, and `Shape::of` proved the region to reach further.
+        let word = unsafe { self.region.window_mut().word64_proved(TAIL) };
+        // ORDERING: as in `advance_slowly`.
+        match word.compare_exchange(tail, end, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => {
+                self.tail = end;
+                self.heat = self.heat.saturating_sub(1);
+                Ok((tail, 0))
+            }
+            Err(found) => {
+                self.collided(0);
+                self.advance_slowly(found, need, 1)
+            }
+        }
+    }
+
+    /// As [`Producer::advance`], from a tail that may be anything, where it takes more than one exchange.
+    #[inline(never)]
+    fn advance_slowly(&mut self, mut tail: u64, need: u64, tried: u32) -> Result<(u64, u64), PushError> {
+        for tries in tried..TRIES {
             let left = self.shape.to_end(tail);
             let pad = if need > left { left } else { 0 };
             let end = tail.wrapping_add(pad + need);
@@ -798,7 +829,7 @@ impl<R: RegionMut> Producer<R> {
     }
 
     /// Step 3: says whose the space is and how long.
-    #[inline]
+    #[inline(always)]
     fn stamp(&self, position: u64, pad: u64, need: u64) {
         #[cfg(loom)]
         if crate::twin::is(crate::twin::Weak::FlagAfterClaim) {
@@ -811,15 +842,18 @@ impl<R: RegionMut> Producer<R> {
         self.store_stamp(position, pad, need);
     }
 
-    #[inline]
+    #[inline(always)]
     fn store_stamp(&self, position: u64, pad: u64, need: u64) {
         let window = self.region.window_mut();
         // ORDERING: Relaxed. The Release of `claiming = 0` that follows carries both to the consumer that reaps; to one
         // that comes by, they are words that say all there is to know.
         if pad != 0 {
-            window.store(self.shape.offset(position), pad_word(pad));
+            // SAFETY: a claimed position is a multiple of 8, so a header from it lies in the ring, which `Shape::of` proved
+            // to be inside the region.
+            unsafe { window.store_proved(self.shape.offset(position), pad_word(pad)) };
         }
-        window.store(self.shape.offset(position + pad), self.stamp_word(need));
+        // SAFETY: as above.
+        unsafe { window.store_proved(self.shape.offset(position + pad), self.stamp_word(need)) };
     }
 
     #[inline]
@@ -828,10 +862,11 @@ impl<R: RegionMut> Producer<R> {
     }
 
     /// Step 4: all that we have claimed is stamped.
-    #[inline]
+    #[inline(always)]
     fn lower(&self) {
         // ORDERING: Release pairs with the Acquire in `Consumer::reap`: who sees this 0, or a later one, sees the stamp.
-        self.region.window_mut().store_release(slot_at(self.slot) + CLAIMING, 0);
+        // SAFETY: the slot is one of the ring's, and `Shape::of` proved those to be inside the region.
+        unsafe { self.region.window_mut().store_release_proved(slot_at(self.slot) + CLAIMING, 0) };
     }
 
     /// Pads what a `mem::forget` left open.
@@ -995,10 +1030,10 @@ impl<R: RegionMut> Batch<'_, R> {
     /// # Errors
     ///
     /// The batch has no room for it: then it is as it was.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), PushError> {
-        let left = self.left();
-        if payload.len() > left || needed(payload.len()) > left as u64 {
+        // No slice is so long that its frame's length overflows.
+        if needed(payload.len()) > self.left() as u64 {
             return Err(self.full(payload.len()));
         }
         let window = self.producer.region.window_mut();
@@ -1010,7 +1045,8 @@ impl<R: RegionMut> Batch<'_, R> {
             self.first = word;
         } else {
             // ORDERING: Relaxed. The consumer stops at the stamp before it, until the Release that replaces that one.
-            window.store(self.at, word);
+            // SAFETY: as above: the header.
+            unsafe { window.store_proved(self.at, word) };
         }
         self.at += needed(payload.len()) as usize;
         Ok(())
@@ -1191,10 +1227,13 @@ impl<R: RegionMut> Consumer<R> {
     /// # Errors
     ///
     /// A length that no producer of ours stores. It stays so; the ring has to be made anew.
-    #[inline]
+    #[inline(always)]
     pub fn step(&self) -> Result<Option<Frame<'_>>, Damage> {
         // ORDERING: Acquire pairs with the Release in `commit` and `Batch::release`: the payload is all there.
-        let mut word = self.region.window().load_acquire(self.shape.offset(self.at.get()));
+        // SAFETY: a position is a multiple of 8, so a header from it lies in the ring, which `Shape::of` proved to be inside
+        // the region.
+        let mut word =
+            unsafe { self.region.window().word32_proved(self.shape.offset(self.at.get())) }.load(Ordering::Acquire);
         // 0, a stamp and a pad give more than any ring has; so this one comparison finds all that is not a frame.
         if needed(word.wrapping_sub(1) as usize) > self.limit.get() - self.at.get() {
             match self.search()? {

@@ -300,7 +300,7 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
         debug_assert!(self.tail < self.limit);
         // SAFETY: the slot's index is below the count, and `attach` proved so many slots inside the region, each
         // `stride` bytes, a multiple of 4, and no shorter than the value.
-        unsafe { self.region.window_mut().copy_in_proved(offset::<T>(self.tail, self.mask), value.as_bytes()) };
+        unsafe { self.region.window_mut().value_in_proved(offset::<T>(self.tail, self.mask), value) };
         self.tail += 1;
     }
 
@@ -393,7 +393,8 @@ impl<T: Value, R: RegionMut> Producer<T, R> {
     #[inline]
     #[must_use]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), DATA_WAKE, mode)
+        // SAFETY: a constant before `DATA`, and `attach` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(DATA_WAKE) }, mode)
     }
 
     /// Marks that this end is about to sleep until there is room; returns the value of [`SPACE_WAKE`] to sleep on. Next:
@@ -632,7 +633,8 @@ impl<T: Value, R: RegionMut> Consumer<T, R> {
     #[inline]
     #[must_use]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), SPACE_WAKE, mode)
+        // SAFETY: a constant before `DATA`, and `attach` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(SPACE_WAKE) }, mode)
     }
 
     /// Marks that this end is about to sleep until there is a value; returns the value of [`DATA_WAKE`] to sleep on. Next:

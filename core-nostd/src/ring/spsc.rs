@@ -321,9 +321,7 @@ impl<R: RegionMut> Producer<R> {
     /// No room, or the payload is larger than any that this ring takes.
     #[inline(always)]
     pub fn push(&mut self, payload: &[u8]) -> Result<u64, PushError> {
-        let seq = self.stage(payload)?;
-        self.publish();
-        Ok(seq)
+        self.write::<true>(payload)
     }
 
     /// Writes one frame that the consumer does not see before [`Producer::publish`]; returns its seq.
@@ -333,6 +331,11 @@ impl<R: RegionMut> Producer<R> {
     /// As [`Producer::push`]. When staged frames fill the ring, publish them: nobody else can make room.
     #[inline(always)]
     pub fn stage(&mut self, payload: &[u8]) -> Result<u64, PushError> {
+        self.write::<false>(payload)
+    }
+
+    #[inline(always)]
+    fn write<const PUBLISH: bool>(&mut self, payload: &[u8]) -> Result<u64, PushError> {
         let need = frame_len(payload.len());
         if need > self.end - self.at {
             self.make_room(payload.len())?;
@@ -340,36 +343,15 @@ impl<R: RegionMut> Producer<R> {
         // SAFETY: `at..end` has room for `need` bytes, is inside the data area and so inside the region (`attach`), and
         // `at` is a multiple of 8; no slice is so long that `frame_len` overflows.
         unsafe { self.region.window_mut().copy_in_proved(self.at + FRAME_HEADER_LEN, payload) };
-        Ok(self.seal(payload.len(), need))
+        Ok(self.seal::<PUBLISH>(payload.len(), need))
     }
 
     /// Makes everything staged visible, by one store.
     #[inline(always)]
     pub fn publish(&mut self) {
         let tail = self.lap.wrapping_add(self.at as u32);
-        // ORDERING: this is about a kill, which ends the program between two of its steps: the header that `NEWEST`
-        // names is written before `NEWEST`. Only the compiler could swap them; the processor's stores all land.
-        compiler_fence(Ordering::Release);
-        #[cfg(loom)]
-        if crate::twin::is(crate::twin::Weak::NewestAfterTail) {
-            self.store(TAIL, tail, Ordering::Release);
-            return self.store(NEWEST, self.newest, Ordering::Relaxed);
-        }
-        // ORDERING: Relaxed: the Release below keeps it before the tail, and only the next producer reads it.
-        self.store(NEWEST, self.newest, Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `Consumer::look`: whoever sees this tail sees the headers and
-        // payloads before it.
-        self.store(TAIL, tail, Ordering::Release);
+        show(self.region.window_mut(), self.newest, tail);
         self.published = tail;
-    }
-
-    #[inline(always)]
-    fn store(&self, offset: usize, word: u32, ordering: Ordering) {
-        debug_assert!(offset < DATA);
-        #[cfg(loom)]
-        let ordering = crate::twin::step(ordering);
-        // SAFETY: the callers' offsets are constants before `DATA`, and `attach` proved the region to reach further.
-        unsafe { self.region.window().word32_proved(offset) }.store(word, ordering);
     }
 
     /// Takes space for a payload of `len` bytes, to be written in place.
@@ -377,6 +359,7 @@ impl<R: RegionMut> Producer<R> {
     /// # Errors
     ///
     /// As [`Producer::push`].
+    #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_, R>, PushError> {
         let need = frame_len(len);
         if len > self.capacity || need > self.end - self.at {
@@ -391,13 +374,18 @@ impl<R: RegionMut> Producer<R> {
         len <= self.capacity && (frame_len(len) <= self.end - self.at || self.room_for(len).is_ok())
     }
 
-    /// Writes the header of a frame whose payload is written, and moves behind it.
+    /// Writes the header of a frame whose payload is written, and moves behind it; shows it, with all before, or not.
     #[inline(always)]
-    fn seal(&mut self, payload_len: usize, need: usize) -> u64 {
-        let (at, seq) = (self.at, self.next_seq);
+    fn seal<const PUBLISH: bool>(&mut self, payload_len: usize, need: usize) -> u64 {
+        let (window, at, seq) = (self.region.window_mut(), self.at, self.next_seq);
+        let (newest, tail) = (self.lap.wrapping_add(at as u32), self.lap.wrapping_add((at + need) as u32));
         // SAFETY: `at..at + need` is inside the data area, by the callers, and `need` covers a header.
-        unsafe { self.region.window_mut().copy_in_proved(at, &head(payload_len as u32, seq as u32)) };
-        self.newest = self.lap.wrapping_add(at as u32);
+        unsafe { window.copy_in_proved(at, &head(payload_len as u32, seq as u32)) };
+        if PUBLISH {
+            show(window, newest, tail);
+            self.published = tail;
+        }
+        self.newest = newest;
         self.at = at + need;
         self.next_seq = seq + 1;
         seq
@@ -445,7 +433,7 @@ impl<R: RegionMut> Producer<R> {
         }
         self.end = self.at + free.min(ring_end - self.at);
         // ORDERING: Relaxed, and late: `widen` allows for more frames than a lap has.
-        self.store(SEQ_HIGH, (self.next_seq >> 31) as u32, Ordering::Relaxed);
+        store(self.region.window_mut(), SEQ_HIGH, (self.next_seq >> 31) as u32, Ordering::Relaxed);
         Ok(())
     }
 
@@ -466,7 +454,7 @@ impl<R: RegionMut> Producer<R> {
         }
         // ORDERING: as in `publish`, on both sides: the header, then its name, then what may fall on the old one.
         compiler_fence(Ordering::SeqCst);
-        self.store(NEWEST, self.published, Ordering::Relaxed);
+        store(self.region.window_mut(), NEWEST, self.published, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         // What `publish` stores next: the newest staged frame; without any, what stands at the tail already.
         if self.published.wrapping_sub(self.newest).cast_signed() > 0 {
@@ -479,7 +467,8 @@ impl<R: RegionMut> Producer<R> {
     #[inline]
     #[must_use]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), DATA_WAKE, mode)
+        // SAFETY: a constant before `DATA`, and `attach` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(DATA_WAKE) }, mode)
     }
 
     /// Marks that this end is about to sleep until there is room; returns the value of [`SPACE_WAKE`] to sleep on. Next:
@@ -522,6 +511,33 @@ impl<R: Region> Producer<R> {
     pub fn into_region(self) -> R {
         self.region
     }
+}
+
+/// Makes all frames before `tail` visible, the newest of which begins at `newest`.
+#[inline(always)]
+fn show(window: WindowMut<'_>, newest: u32, tail: u32) {
+    // ORDERING: this is about a kill, which ends the program between two of its steps: the header that `NEWEST`
+    // names is written before `NEWEST`. Only the compiler could swap them; the processor's stores all land.
+    compiler_fence(Ordering::Release);
+    #[cfg(loom)]
+    if crate::twin::is(crate::twin::Weak::NewestAfterTail) {
+        store(window, TAIL, tail, Ordering::Release);
+        return store(window, NEWEST, newest, Ordering::Relaxed);
+    }
+    // ORDERING: Relaxed: the Release below keeps it before the tail, and only the next producer reads it.
+    store(window, NEWEST, newest, Ordering::Relaxed);
+    // ORDERING: Release pairs with the Acquire in `Consumer::look`: whoever sees this tail sees the headers and
+    // payloads before it.
+    store(window, TAIL, tail, Ordering::Release);
+}
+
+#[inline(always)]
+fn store(window: WindowMut<'_>, offset: usize, word: u32, ordering: Ordering) {
+    debug_assert!(offset < DATA);
+    #[cfg(loom)]
+    let ordering = crate::twin::step(ordering);
+    // SAFETY: the callers' offsets are constants before `DATA`, and `attach` proved the region to reach further.
+    unsafe { window.word32_proved(offset) }.store(word, ordering);
 }
 
 #[inline(always)]
@@ -568,6 +584,7 @@ impl<R: RegionMut> Claim<'_, R> {
     /// # Panics
     ///
     /// If they do not fit the claimed length.
+    #[inline]
     pub fn put_at(&mut self, at: usize, bytes: &[u8]) {
         assert!(
             at <= self.len && bytes.len() <= self.len - at,
@@ -589,30 +606,27 @@ impl<R: RegionMut> Claim<'_, R> {
     }
 
     /// Makes the frame visible, with all that was staged before; returns its seq.
+    #[inline]
     pub fn commit(self) -> u64 {
-        let (producer, seq) = self.seal();
-        producer.publish();
-        seq
+        self.seal::<true>()
     }
 
     /// Stages the frame: visible after [`Producer::publish`]. Returns its seq.
+    #[inline]
     pub fn stage(self) -> u64 {
-        self.seal().1
+        self.seal::<false>()
     }
 
     /// Gives the space back; the same as dropping the claim.
     pub fn abort(self) {}
-}
 
-impl<'a, R: RegionMut> Claim<'a, R> {
-    fn seal(self) -> (&'a mut Producer<R>, u64) {
+    #[inline]
+    fn seal<const PUBLISH: bool>(self) -> u64 {
         if self.filled < self.len {
             let start = self.producer.at + FRAME_HEADER_LEN;
             self.payload_window().zero(start + self.filled, self.len - self.filled);
         }
-        let Claim { producer, len, need, filled: _ } = self;
-        let seq = producer.seal(len, need);
-        (producer, seq)
+        self.producer.seal::<PUBLISH>(self.len, self.need)
     }
 }
 
@@ -698,6 +712,8 @@ pub struct Consumer<R> {
     next_seq: Cell<u64>,
     /// Whether the first frame is still to say what that is.
     fresh: Cell<bool>,
+    /// Offset from which on [`Consumer::pop`] releases: `end`, or where an eighth of the ring is taken and not released.
+    due: Cell<usize>,
     /// What was last stored as head.
     released: u32,
     capacity: usize,
@@ -721,6 +737,7 @@ impl<R: RegionMut> Consumer<R> {
             lap: Cell::new(attached.head.wrapping_sub(at as u32)),
             next_seq: Cell::new(0),
             fresh: Cell::new(true),
+            due: Cell::new(at),
             released: attached.head,
             capacity: attached.capacity,
             wake: attached.wake,
@@ -736,6 +753,7 @@ impl<R: RegionMut> Consumer<R> {
         // SAFETY: a constant before `DATA`, and `attach` proved the region to reach further.
         unsafe { self.region.window().word32_proved(HEAD) }.store(head, Ordering::Release);
         self.released = head;
+        self.set_due();
     }
 
     /// Copies the next frame into `out`: its seq and its bytes, or `None` if there is nothing.
@@ -746,30 +764,52 @@ impl<R: RegionMut> Consumer<R> {
     /// # Errors
     ///
     /// `out` is too short, and the frame is still there; or damage, as [`Consumer::step`].
-    #[inline]
+    #[inline(always)]
     pub fn pop<'o>(&mut self, out: &'o mut [u8]) -> Result<Option<(u64, &'o mut [u8])>, PopError> {
+        match self.frame_here() {
+            Some(Frame { seq, payload }) if payload.len() <= out.len() => Ok(Some(self.take(seq, payload.len(), out))),
+            _ => self.pop_slowly(out),
+        }
+    }
+
+    /// As [`Consumer::pop`], where it takes more than a look at the next header.
+    #[cold]
+    #[inline(never)]
+    fn pop_slowly<'o>(&mut self, out: &'o mut [u8]) -> Result<Option<(u64, &'o mut [u8])>, PopError> {
         let Some(Frame { seq, payload }) = self.peek()? else { return Ok(None) };
         let len = payload.len();
-        if len > out.len() {
-            return Err(PopError::TooShort { needed: len });
+        if len > out.len() { Err(PopError::TooShort { needed: len }) } else { Ok(Some(self.take(seq, len, out))) }
+    }
+
+    /// Copies the frame at hand, whose header was checked and says `len` bytes, which `out` has.
+    #[inline(always)]
+    fn take<'o>(&mut self, seq: u64, len: usize, out: &'o mut [u8]) -> (u64, &'o mut [u8]) {
+        let window = self.region.window();
+        let from = self.at.get() + FRAME_HEADER_LEN;
+        let exact = len == out.len();
+        let out = &mut out[..len];
+        // A caller that gives exactly a frame's length may know it when it is compiled: then this is a few instructions.
+        if exact {
+            // SAFETY: `frame_here` or `seek` found `len` bytes behind the header at `at`, up to `end` at most: with the
+            // rest of their last word inside the data area, and so inside the region (`attach`). `out` is as long.
+            unsafe { window.move_out_proved(from, out.as_mut_ptr(), out.len()) };
+        } else {
+            // SAFETY: as above.
+            unsafe { window.move_out_any(from, out.as_mut_ptr(), len) };
         }
-        let bytes = &mut out[..len];
-        // SAFETY: `peek` found `len` bytes behind the header at `at`, up to `end` at most: with the rest of their last word
-        // inside the data area, and so inside the region (`attach`). `bytes` is valid for its length.
-        unsafe { self.region.window().move_out_proved(self.at.get() + FRAME_HEADER_LEN, bytes.as_mut_ptr(), len) };
         self.pass(len);
-        let due = self.position().wrapping_sub(self.released) as usize;
-        if self.at == self.end || due >= self.capacity / 8 {
+        if self.at.get() >= self.due.get() {
             self.release();
         }
-        Ok(Some((seq, bytes)))
+        (seq, out)
     }
 
     /// After a release: whether the producer waits for room and must be woken, on [`SPACE_WAKE`].
     #[inline]
     #[must_use]
     pub fn sleepers(&self, mode: Mode) -> bool {
-        wake::after_commit(self.region.window_mut(), SPACE_WAKE, mode)
+        // SAFETY: a constant before `DATA`, and `attach` proved the region to reach further.
+        wake::asked(unsafe { self.region.window().word32_proved(SPACE_WAKE) }, mode)
     }
 
     /// Marks that this end is about to sleep until there is a frame; returns the value of [`DATA_WAKE`] to sleep on. Next:
@@ -794,6 +834,13 @@ impl<R: Region> Consumer<R> {
             self.pass(frame.payload.len());
         }
         Ok(next)
+    }
+
+    /// To be called when `end`, `released` or the lap has changed.
+    #[inline]
+    fn set_due(&self) {
+        let taken = self.position().wrapping_sub(self.released) as usize;
+        self.due.set(self.end.get().min(self.at.get() + (self.capacity / 8).saturating_sub(taken)));
     }
 
     #[inline(always)]
@@ -894,6 +941,7 @@ impl<R: Region> Consumer<R> {
             return Ok(false);
         }
         self.end.set(at + more.min(DATA + self.capacity - at));
+        self.set_due();
         if self.fresh.replace(false) {
             // Nobody overwrites the oldest frame before we release it, so its header is enough to learn the seq from; a
             // live producer's `SEQ_HIGH` is no more than a lap ahead of it.
