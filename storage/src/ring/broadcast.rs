@@ -16,13 +16,15 @@ use chronicle_core::{
     Damage, Region, RegionMut,
     ring::{
         Kind,
-        broadcast::{self, AttachError, Claim, DATA, DATA_WAKE, Received, Start, TooLarge},
+        broadcast::{self, AttachError, DATA, DATA_WAKE},
     },
     wake,
 };
 use chronicle_platform::{Open, Platform, TroubleKind};
 use std::{path::Path, time::Duration};
 use zerocopy::{FromBytes, IntoBytes};
+
+pub use chronicle_core::ring::broadcast::{Claim, Received, Start, TooLarge};
 
 /// The writing end. May be sent to another thread, not shared.
 #[derive(Debug)]
@@ -237,6 +239,7 @@ impl<P: Platform> Reader<P> {
     ///
     /// The ring's file was cut, if this reader is guarded; trouble.
     pub fn wait(&mut self, timeout: Duration) -> Result<Waited> {
+        self.intact().map_err(|damage| Error::damage(&self.end.path, damage))?;
         wait(self.end.waiting(), timeout, Data(self))
     }
 

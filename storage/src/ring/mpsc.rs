@@ -22,11 +22,13 @@ use chronicle_core::{
     Damage,
     ring::{
         Kind, Occupancy,
-        mpsc::{self, Batch, Claim, DATA_WAKE, Frame, PushError, Reaped, RegisterError, SPACE_WAKE},
+        mpsc::{self, DATA_WAKE, RegisterError, SPACE_WAKE},
     },
 };
 use chronicle_platform::{Open, Platform};
 use std::{path::Path, time::Duration};
+
+pub use chronicle_core::ring::mpsc::{Batch, Claim, Frame, PushError, Reaped, frame_len};
 
 /// One of the writing ends. May be sent to another thread, not shared. Dropping it frees its slot.
 #[derive(Debug)]
@@ -176,6 +178,7 @@ impl<P: Platform> Producer<P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, len: usize, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Room { producer: self, len })
     }
 
@@ -348,6 +351,7 @@ impl<P: Platform> Consumer<P> {
     ///
     /// Damage; the ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Data(self))
     }
 

@@ -17,11 +17,13 @@ use chronicle_core::{
     Damage,
     ring::{
         Kind, Occupancy,
-        slots::{self, DATA_WAKE, PushError, SPACE_WAKE, Value},
+        slots::{self, DATA_WAKE, SPACE_WAKE},
     },
 };
 use chronicle_platform::{Open, Platform};
 use std::{path::Path, time::Duration};
+
+pub use chronicle_core::ring::slots::{PushError, Value};
 
 /// The writing end. May be sent to another thread, not shared.
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl<T: Value, P: Platform> Producer<T, P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Room(self))
     }
 
@@ -280,6 +283,7 @@ impl<T: Value, P: Platform> Consumer<T, P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Data(self))
     }
 

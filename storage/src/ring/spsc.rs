@@ -16,11 +16,13 @@ use chronicle_core::{
     Damage,
     ring::{
         Kind, Occupancy,
-        spsc::{self, Claim, DATA_WAKE, Frame, PopError, PushError, SPACE_WAKE},
+        spsc::{self, DATA_WAKE, SPACE_WAKE},
     },
 };
 use chronicle_platform::{Open, Platform};
 use std::{path::Path, time::Duration};
+
+pub use chronicle_core::ring::spsc::{Claim, Frame, PopError, PushError};
 
 /// The writing end. May be sent to another thread, not shared.
 #[derive(Debug)]
@@ -146,6 +148,7 @@ impl<P: Platform> Producer<P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, len: usize, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Room { producer: self, len })
     }
 
@@ -275,6 +278,7 @@ impl<P: Platform> Consumer<P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, timeout: Duration) -> Result<Waited> {
+        self.end.check(self.ring.region())?;
         wait(self.end.waiting(), timeout, Data(self))
     }
 
