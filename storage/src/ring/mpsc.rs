@@ -312,15 +312,19 @@ impl<P: Platform> Consumer<P> {
     pub fn reap(&mut self) -> Result<Reaped> {
         let (platform, producers) = (&self.end.platform, &mut self.producers);
         let (mut living, mut trouble) = (false, None);
-        let reaped = self.ring.reap(|slot, _| match producers[slot as usize].missing(platform) {
-            Ok(missing) => {
-                living |= missing.is_none();
-                missing.is_none()
-            }
-            // Not proved dead.
-            Err(error) => {
-                trouble = Some(error);
-                true
+        let reaped = self.ring.reap(|slot, _| {
+            // A slot that the header did not have when we looked first: a peer's word, and nobody's death.
+            let Some(producer) = producers.get_mut(slot as usize) else { return true };
+            match producer.missing(platform) {
+                Ok(missing) => {
+                    living |= missing.is_none();
+                    missing.is_none()
+                }
+                // Not proved dead.
+                Err(error) => {
+                    trouble = Some(error);
+                    true
+                }
             }
         });
         let reaped = reaped.map_err(|damage| Error::damage(&self.end.path, damage))?;
