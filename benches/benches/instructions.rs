@@ -1,17 +1,26 @@
 //! How many instructions do the steps take that run for every event?
 //!
 //! Counts do not depend on the machine's mood, so they gate: `ci/instructions` runs this under callgrind and compares
-//! with `benches/baseline.json`. Each count is of [`EVENTS`] events; setup and drop are outside. Time is not measured
-//! here: fewer instructions are not always faster, and for that there are the other benches and the rivals.
+//! with `benches/baseline.json`. Each count is of [`EVENTS`] events, the loop around them included; setup and drop are
+//! outside. Time is not measured here: fewer instructions are not always faster, and for that there are the other benches
+//! and the rivals. `docs/instructions.md` says how to gate a program of your own in the same way.
+//!
+//! A ring has room for all events of a count, so what is counted is the step that runs for each of them, and once the look
+//! at the other end. Messages are made and looked at as in `benches/rivals`: a number and seven constants, in place.
 
 // The macros make public modules and functions that nobody calls by name.
 #![allow(missing_docs)]
 
-use chronicle_core::{Append, Appender, Checksum, HeapRegion, Reader, Spec, Step, format, frame};
+use chronicle_core::{
+    Append, Appender, Checksum, HeapRegion, Reader, Spec, Step, format, frame,
+    ring::{broadcast, local, mpsc, slots, spsc},
+    wake::Mode,
+};
 use chronicle_etl::book::Book;
 use chronicle_protocol::{BookDelta, Head, Level, Record, Scale, type_id};
 use iai_callgrind::{library_benchmark, library_benchmark_group, main};
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
+use zerocopy::IntoBytes as _;
 
 /// Events of each count.
 const EVENTS: u64 = 1000;
@@ -88,7 +97,6 @@ fn frame_header() -> u32 {
 }
 
 fn framed() -> Vec<u8> {
-    use zerocopy::IntoBytes as _;
     let header = frame::header(meta(1), 1, &PAYLOAD, 5, Checksum::Frame).unwrap();
     [header.as_bytes(), &PAYLOAD].concat()
 }
@@ -172,7 +180,380 @@ fn book_apply((mut book, deltas): (Book, Deltas)) -> (Book, Deltas) {
     (book, deltas)
 }
 
+/// What rings carry: 64 bytes.
+type Message = [u64; 8];
+/// Messages of one batch.
+const BATCH: u64 = 32;
+/// Room for all events, in bytes and in slots.
+const ROOM: usize = 1 << 17;
+const SLOTS: usize = 1024;
+
+#[inline(always)]
+fn message(number: u64) -> Message {
+    [black_box(number), 1, 2, 3, 4, 5, 6, 7]
+}
+
+#[inline(always)]
+fn number(message: &Message) -> u64 {
+    black_box(message)[0]
+}
+
+/// Shared as between two threads.
+fn region(len: Option<usize>) -> Arc<HeapRegion> {
+    Arc::new(HeapRegion::new(len.unwrap()))
+}
+
+type Shared = Arc<HeapRegion>;
+
+// What the loops below take by themselves: `ci/instructions` subtracts it where it compares with a bound.
+#[library_benchmark]
+#[bench::with_a_number(EVENTS)]
+fn loop_alone(events: u64) {
+    for n in 0..events {
+        black_box(n);
+    }
+}
+
+#[library_benchmark]
+#[bench::with_a_look(EVENTS)]
+fn loop_looking(events: u64) {
+    let message = [0; 8];
+    for _ in 0..events {
+        number(&message);
+    }
+}
+
+fn spsc() -> spsc::Producer<Shared> {
+    let region = region(spsc::len(ROOM));
+    spsc::format(&region, &spsc::Spec { capacity: ROOM, ..spsc::Spec::default() }).unwrap();
+    spsc::Producer::attach(region).unwrap()
+}
+
+fn spsc_filled() -> spsc::Consumer<Shared> {
+    let mut producer = spsc();
+    for n in 0..EVENTS {
+        producer.push(message(n).as_bytes()).unwrap();
+    }
+    spsc::Consumer::attach(producer.into_region()).unwrap()
+}
+
+#[library_benchmark]
+#[bench::known_length(setup = spsc)]
+fn spsc_push(mut producer: spsc::Producer<Shared>) -> spsc::Producer<Shared> {
+    for n in 0..EVENTS {
+        producer.push(message(n).as_bytes()).unwrap();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::any_length(setup = spsc)]
+fn spsc_push_slice(mut producer: spsc::Producer<Shared>) -> spsc::Producer<Shared> {
+    for _ in 0..EVENTS {
+        producer.push(black_box(&PAYLOAD[..])).unwrap();
+    }
+    producer
+}
+
+// As `spsc_push`, with the question whether the consumer sleeps: the difference is what waking costs while nobody does.
+#[library_benchmark]
+#[bench::known_length(setup = spsc)]
+fn spsc_push_and_ask(mut producer: spsc::Producer<Shared>) -> spsc::Producer<Shared> {
+    for n in 0..EVENTS {
+        producer.push(message(n).as_bytes()).unwrap();
+        if producer.sleepers(Mode::Asymmetric) {
+            panic!("bug: nobody sleeps");
+        }
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::batches_of_32(setup = spsc)]
+fn spsc_stage(mut producer: spsc::Producer<Shared>) -> spsc::Producer<Shared> {
+    for n in 0..EVENTS {
+        producer.stage(message(n).as_bytes()).unwrap();
+        if n % BATCH == BATCH - 1 {
+            producer.publish();
+        }
+    }
+    producer.publish();
+    producer
+}
+
+#[library_benchmark]
+#[bench::in_place(setup = spsc)]
+fn spsc_claim_and_commit(mut producer: spsc::Producer<Shared>) -> spsc::Producer<Shared> {
+    for n in 0..EVENTS {
+        let mut claim = producer.claim(64).unwrap();
+        claim.put(message(n).as_bytes());
+        claim.commit();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::copied(setup = spsc_filled)]
+fn spsc_pop(mut consumer: spsc::Consumer<Shared>) -> spsc::Consumer<Shared> {
+    let mut message = [0; 8];
+    for _ in 0..EVENTS {
+        assert!(consumer.pop(message.as_mut_bytes()).unwrap().is_some());
+        number(&message);
+    }
+    consumer
+}
+
+#[library_benchmark]
+#[bench::batches_of_32(setup = spsc_filled)]
+fn spsc_step(mut consumer: spsc::Consumer<Shared>) -> spsc::Consumer<Shared> {
+    for n in 0..EVENTS {
+        let frame = consumer.step().unwrap().unwrap();
+        number(&frame.payload.read(0).unwrap());
+        if n % BATCH == BATCH - 1 {
+            consumer.release();
+        }
+    }
+    consumer
+}
+
+type SlotsProducer = slots::Producer<Message, Shared>;
+type SlotsConsumer = slots::Consumer<Message, Shared>;
+
+fn slots() -> SlotsProducer {
+    let region = region(slots::len::<Message>(SLOTS));
+    slots::format::<Message, _>(&region, &slots::Spec { count: SLOTS, ..slots::Spec::default() }).unwrap();
+    slots::Producer::attach(region).unwrap()
+}
+
+fn slots_filled() -> SlotsConsumer {
+    let mut producer = slots();
+    for n in 0..EVENTS {
+        producer.push(message(n)).unwrap();
+    }
+    slots::Consumer::attach(producer.into_region()).unwrap()
+}
+
+#[library_benchmark]
+#[bench::one(setup = slots)]
+fn slots_push(mut producer: SlotsProducer) -> SlotsProducer {
+    for n in 0..EVENTS {
+        producer.push(message(n)).unwrap();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::one(setup = slots_filled)]
+fn slots_pop(mut consumer: SlotsConsumer) -> SlotsConsumer {
+    for _ in 0..EVENTS {
+        number(&consumer.pop().unwrap().unwrap());
+    }
+    consumer
+}
+
+#[library_benchmark]
+#[bench::chunks_of_32(setup = slots)]
+fn slots_fill(mut producer: SlotsProducer) -> SlotsProducer {
+    for first in (0..EVENTS).step_by(BATCH as usize) {
+        let mut chunk = producer.chunk((EVENTS - first).min(BATCH) as usize).unwrap();
+        for n in first..EVENTS.min(first + BATCH) {
+            chunk.put(message(n));
+        }
+        chunk.commit();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::chunks_of_32(setup = slots_filled)]
+fn slots_take(mut consumer: SlotsConsumer) -> SlotsConsumer {
+    let mut left = EVENTS;
+    while left > 0 {
+        for message in consumer.chunk(left.min(BATCH) as usize).unwrap() {
+            number(&message);
+            left -= 1;
+        }
+    }
+    consumer
+}
+
+type LocalEnds = (local::Producer<'static, Message>, local::Consumer<'static, Message>);
+
+fn channel() -> LocalEnds {
+    local::channel(SLOTS).unwrap()
+}
+
+fn channel_filled() -> LocalEnds {
+    let (mut producer, consumer) = channel();
+    for n in 0..EVENTS {
+        producer.push(message(n)).unwrap();
+    }
+    (producer, consumer)
+}
+
+#[library_benchmark]
+#[bench::one(setup = channel)]
+fn local_push((mut producer, consumer): LocalEnds) -> LocalEnds {
+    for n in 0..EVENTS {
+        producer.push(message(n)).unwrap();
+    }
+    (producer, consumer)
+}
+
+#[library_benchmark]
+#[bench::one(setup = channel_filled)]
+fn local_pop((producer, mut consumer): LocalEnds) -> LocalEnds {
+    for _ in 0..EVENTS {
+        number(&consumer.pop().unwrap());
+    }
+    (producer, consumer)
+}
+
+#[library_benchmark]
+#[bench::chunks_of_32(setup = channel)]
+fn local_fill((mut producer, consumer): LocalEnds) -> LocalEnds {
+    let mut next = 0;
+    while next < EVENTS {
+        let chunk = producer.write_chunk_uninit((EVENTS - next).min(BATCH) as usize).unwrap();
+        next += chunk.fill_from_iter((next..EVENTS).map(message)) as u64;
+    }
+    (producer, consumer)
+}
+
+#[library_benchmark]
+#[bench::chunks_of_32(setup = channel_filled)]
+fn local_take((producer, mut consumer): LocalEnds) -> LocalEnds {
+    let mut left = EVENTS;
+    while left > 0 {
+        let chunk = consumer.read_chunk(left.min(BATCH) as usize).unwrap();
+        let (first, second) = chunk.as_slices();
+        for message in first.iter().chain(second) {
+            number(message);
+        }
+        left -= chunk.len() as u64;
+        chunk.commit_all();
+    }
+    (producer, consumer)
+}
+
+fn mpsc() -> mpsc::Producer<Shared> {
+    let region = region(mpsc::len(ROOM, 2));
+    mpsc::format(&region, &mpsc::Spec { capacity: ROOM, producers: 2, ..mpsc::Spec::default() }).unwrap();
+    mpsc::Producer::register(region).unwrap()
+}
+
+fn mpsc_filled() -> mpsc::Consumer<Shared> {
+    let mut producer = mpsc();
+    for n in 0..EVENTS {
+        producer.push(message(n).as_bytes()).unwrap();
+    }
+    mpsc::Consumer::attach(producer.region().clone()).unwrap()
+}
+
+#[library_benchmark]
+#[bench::known_length(setup = mpsc)]
+fn mpsc_push(mut producer: mpsc::Producer<Shared>) -> mpsc::Producer<Shared> {
+    for n in 0..EVENTS {
+        producer.push(message(n).as_bytes()).unwrap();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::batches_of_32(setup = mpsc)]
+fn mpsc_claim_batch(mut producer: mpsc::Producer<Shared>) -> mpsc::Producer<Shared> {
+    let each = mpsc::frame_len(size_of::<Message>()).unwrap();
+    for first in (0..EVENTS).step_by(BATCH as usize) {
+        let count = (EVENTS - first).min(BATCH);
+        let mut batch = producer.claim_batch(each * count as usize).unwrap();
+        for n in first..first + count {
+            batch.push(message(n).as_bytes()).unwrap();
+        }
+        batch.commit();
+    }
+    producer
+}
+
+#[library_benchmark]
+#[bench::batches_of_32(setup = mpsc_filled)]
+fn mpsc_step(mut consumer: mpsc::Consumer<Shared>) -> mpsc::Consumer<Shared> {
+    for n in 0..EVENTS {
+        let frame = consumer.step().unwrap().unwrap();
+        number(&frame.payload.read(0).unwrap());
+        if n % BATCH == BATCH - 1 {
+            consumer.release();
+        }
+    }
+    consumer
+}
+
+fn broadcast() -> broadcast::Writer<Shared> {
+    let region = region(broadcast::len(ROOM));
+    broadcast::format(&region, &broadcast::Spec { capacity: ROOM, ..broadcast::Spec::default() }).unwrap();
+    broadcast::Writer::attach(region).unwrap()
+}
+
+fn broadcast_filled() -> broadcast::Reader<Shared> {
+    let mut writer = broadcast();
+    for n in 0..EVENTS {
+        writer.push(message(n).as_bytes()).unwrap();
+    }
+    broadcast::Reader::attach(writer.into_region(), broadcast::Start::Oldest).unwrap()
+}
+
+#[library_benchmark]
+#[bench::known_length(setup = broadcast)]
+fn broadcast_push(mut writer: broadcast::Writer<Shared>) -> broadcast::Writer<Shared> {
+    for n in 0..EVENTS {
+        writer.push(message(n).as_bytes()).unwrap();
+    }
+    writer
+}
+
+#[library_benchmark]
+#[bench::any_length(setup = broadcast)]
+fn broadcast_push_slice(mut writer: broadcast::Writer<Shared>) -> broadcast::Writer<Shared> {
+    for _ in 0..EVENTS {
+        writer.push(black_box(&PAYLOAD[..])).unwrap();
+    }
+    writer
+}
+
+#[library_benchmark]
+#[bench::known_length(setup = broadcast_filled)]
+fn broadcast_receive_value(mut reader: broadcast::Reader<Shared>) -> broadcast::Reader<Shared> {
+    let mut message = [0; 8];
+    for _ in 0..EVENTS {
+        assert!(matches!(reader.receive_value(&mut message), Ok(broadcast::Received::Message { .. })));
+        number(&message);
+    }
+    reader
+}
+
+#[library_benchmark]
+#[bench::any_length(setup = broadcast_filled)]
+fn broadcast_receive(mut reader: broadcast::Reader<Shared>) -> broadcast::Reader<Shared> {
+    let mut message = [0; 8];
+    for _ in 0..EVENTS {
+        assert!(matches!(reader.receive(message.as_mut_bytes()), Ok(broadcast::Received::Message { .. })));
+        number(&message);
+    }
+    reader
+}
+
 library_benchmark_group!(name = log_steps; benchmarks = append, claim_and_commit, read, read_verified);
 library_benchmark_group!(name = frames; benchmarks = frame_header, frame_decode);
 library_benchmark_group!(name = records; benchmarks = record_encode, record_parse, book_apply);
-main!(library_benchmark_groups = log_steps, frames, records);
+library_benchmark_group!(
+    name = rings_of_two_ends;
+    benchmarks =
+        loop_alone, loop_looking, spsc_push, spsc_push_slice, spsc_push_and_ask, spsc_stage, spsc_claim_and_commit, spsc_pop, spsc_step,
+        slots_push, slots_pop, slots_fill, slots_take, local_push, local_pop, local_fill, local_take
+);
+library_benchmark_group!(
+    name = rings_of_many;
+    benchmarks =
+        mpsc_push, mpsc_claim_batch, mpsc_step,
+        broadcast_push, broadcast_push_slice, broadcast_receive_value, broadcast_receive
+);
+main!(library_benchmark_groups = log_steps, frames, records, rings_of_two_ends, rings_of_many);
