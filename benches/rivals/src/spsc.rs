@@ -321,6 +321,7 @@ mod ours {
         HeapRegion,
         ring::{
             local::channel,
+            slots,
             spsc::{self, Consumer, Producer, PushError, Spec},
         },
     };
@@ -371,9 +372,21 @@ mod ours {
         )
     }
 
+    /// Values in shared memory, one at a time.
     pub fn slots() -> Result<f64, String> {
-        super::rtrb()
+        let len = slots::len::<Message>(CAPACITY).ok_or("no ring has this capacity")?;
+        let region = Arc::new(HeapRegion::new(len));
+        let spec = slots::Spec { count: CAPACITY, ..slots::Spec::default() };
+        slots::format::<Message, _>(&region, &spec).map_err(|it| it.to_string())?;
+        let mut send = slots::Producer::<Message, _>::attach(region.clone()).map_err(|it| it.to_string())?;
+        let mut receive = slots::Consumer::<Message, _>::attach(region).map_err(|it| it.to_string())?;
+        throughput(
+            COUNT,
+            move || offer(|it| send.push(it).is_ok()),
+            |check| take(check, || receive.pop().expect("no damage")),
+        )
     }
+
     /// Messages of variable length in shared memory, read in place and copied out.
     pub fn bytes() -> Result<f64, String> {
         let capacity = CAPACITY * 64;
