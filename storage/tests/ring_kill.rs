@@ -325,10 +325,9 @@ fn a_child_does_its_job() {
                 }
                 if let Some(next) = next {
                     for (id, (seq, n)) in seen {
-                        // A kill between the two leaves a seq of 0: an older note is as good.
-                        notes.set(TABLE + 16 * id, 0);
-                        notes.set(TABLE + 16 * id + 8, n);
-                        notes.set(TABLE + 16 * id, seq);
+                        // Both by one write: no kill comes between.
+                        let both = [seq.to_le_bytes(), n.to_le_bytes()].concat();
+                        notes.0.write_all_at(&both, TABLE + 16 * id).unwrap();
                     }
                     notes.set(INTENT, next - 1);
                     consumer.release();
