@@ -47,6 +47,8 @@ mod sync;
 #[cfg(loom)]
 pub mod twin;
 pub mod wake;
+#[cfg(any(loom, target_has_atomic = "64"))]
+mod word64;
 
 pub use damage::{Damage, Fault};
 pub use log::Mark;

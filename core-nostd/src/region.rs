@@ -12,9 +12,11 @@
 //! not notice.
 
 use crate::layout::FRAME_HEADER_LEN;
-#[cfg(any(loom, target_has_atomic = "64"))]
+#[cfg(loom)]
 use crate::sync::AtomicU64;
 use crate::sync::{AtomicU32, Ordering};
+#[cfg(any(loom, target_has_atomic = "64"))]
+use crate::word64::Word64;
 use core::fmt;
 
 /// Alignment of a region's base: one slot of spacing, two cache lines on every machine that we know.
@@ -194,24 +196,16 @@ impl<'r> Window<'r> {
         &self.words[offset / 4]
     }
 
-    /// The 64-bit position word at the start of a [`REGION_ALIGN`] line, which nobody reaches as two 32-bit words.
+    /// The 64-bit position word at the start of a [`REGION_ALIGN`] line.
     #[cfg(any(loom, target_has_atomic = "64"))]
     #[inline(always)]
-    #[allow(dead_code, reason = "the rings that count in 64 bits use it")]
-    pub(crate) fn word64(&self, offset: usize) -> &'r AtomicU64 {
+    pub(crate) fn word64(&self, offset: usize) -> Word64<'r> {
         self.check(offset, 8);
         if !offset.is_multiple_of(REGION_ALIGN) {
             out_of_range(offset, 8, self.len);
         }
-        // SAFETY: `check` proved that 8 bytes at `offset` are inside the region, which by `Region`'s contract stays
-        // mapped for 'r; they are aligned because the base and the offset are multiples of 128, and the protocol reaches
-        // them only through atomics like this one.
-        #[cfg(not(loom))]
-        unsafe {
-            AtomicU64::from_ptr(self.base.wrapping_add(offset).cast())
-        }
-        #[cfg(loom)]
-        &self.longs[offset / REGION_ALIGN]
+        // SAFETY: `check` and the test above proved it.
+        unsafe { self.word64_proved(offset) }
     }
 
     /// As [`Window::word64`], of a word whose place was proved once, when an end was attached.
@@ -221,16 +215,16 @@ impl<'r> Window<'r> {
     /// `offset` is a multiple of [`REGION_ALIGN`] and `offset + 8` is inside the window.
     #[cfg(any(loom, target_has_atomic = "64"))]
     #[inline(always)]
-    pub(crate) unsafe fn word64_proved(&self, offset: usize) -> &'r AtomicU64 {
+    pub(crate) unsafe fn word64_proved(&self, offset: usize) -> Word64<'r> {
         debug_assert!(offset.is_multiple_of(REGION_ALIGN) && offset + 8 <= self.len);
-        // SAFETY: the caller proved that 8 aligned bytes at `offset` are inside the region, which by `Region`'s contract
-        // stays mapped for 'r, and the protocol reaches them only through atomics like this one.
+        // SAFETY: the caller proved that 8 bytes at `offset` are inside the region, aligned because the base and the
+        // offset are multiples of 128; by `Region`'s contract they stay mapped for 'r and are reached through windows.
         #[cfg(not(loom))]
         unsafe {
-            AtomicU64::from_ptr(self.base.wrapping_add(offset).cast())
+            Word64::at(self.base.wrapping_add(offset))
         }
         #[cfg(loom)]
-        &self.longs[offset / REGION_ALIGN]
+        Word64::of(&self.longs[offset / REGION_ALIGN])
     }
 
     /// A word whose place was proved once, when an end was attached.

@@ -1,13 +1,17 @@
 //! The one place where this crate's atomics come from, so that a model checker fits underneath.
 //!
 //! Everything in a region is reached through `AtomicU32`, 4-aligned: two atomics of different sizes that race on the
-//! same bytes are undefined in Rust's memory model, and one size rules that out. The one exception is a protocol's own
-//! 64-bit position word (`Window::word64`), on targets that have one.
+//! same bytes are undefined in Rust's memory model, and one size rules that out. A protocol's own 64-bit position word has
+//! instructions of its own (`word64.rs`).
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 
-#[cfg(all(not(loom), target_has_atomic = "64"))]
+#[cfg(all(
+    not(loom),
+    target_has_atomic = "64",
+    not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))
+))]
 pub(crate) use core::sync::atomic::AtomicU64;
 
 // With `--cfg loom --cfg shuttle` the model's region stays and shuttle's atomics take the place of loom's.

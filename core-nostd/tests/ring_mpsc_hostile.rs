@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const CAPACITY: usize = 256;
 const PRODUCERS: u32 = 3;
-/// Where the positions are: 64-bit words, which a second thread must not store to as two halves.
+/// Where the positions are.
 const TAIL: usize = 128;
 const HEAD: usize = 256;
 /// Behind the wake words.
@@ -200,6 +200,37 @@ fn s_7_a_peer_that_scribbles_while_we_work_does_no_worse_than_damage() {
                 }
             }
         }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg_attr(miri, ignore = "under Miri a position is an atomic of another size than its halves")]
+fn halves_of_a_position_may_be_looked_at_and_stored_while_it_moves() {
+    let (region, stop) = (ring(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (window, mut rng) = (region.window_mut(), Seeded::new(5));
+            while !stop.load(Ordering::Relaxed) {
+                for at in [TAIL, TAIL + 4, HEAD, HEAD + 4] {
+                    std::hint::black_box((window.load(at), window.load_acquire(at)));
+                    window.copy_out(at, &mut [0; 8]);
+                    if rng.below(64) == 0 {
+                        window.store(at, word(&mut rng));
+                    }
+                }
+            }
+        });
+        let outcomes = (0..2_000).filter(|_| {
+            let Ok(mut producer) = Producer::register(&region) else { return false };
+            let Ok(mut consumer) = Consumer::attach(&region) else { return false };
+            let pushed = producer.push(&[7; 8]).is_ok();
+            _ = consumer.step();
+            consumer.release();
+            pushed
+        });
+        println!("{} pushes went through", outcomes.count());
         stop.store(true, Ordering::Relaxed);
     });
 }
