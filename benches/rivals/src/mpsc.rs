@@ -33,8 +33,9 @@ pub fn run(_dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
         ours,
         floor: None,
         rivals,
-        target: Target::Ratio(target),
+        target,
     };
+    let target: Vec<(&'static str, Measure<'static>)> = vec![("crossbeam ArrayQueue", Box::new(array_queue))];
     let singles: Vec<(&'static str, Measure<'static>)> = vec![
         ("crossbeam ArrayQueue", Box::new(array_queue)),
         ("crossbeam channel", Box::new(crossbeam_channel)),
@@ -42,9 +43,12 @@ pub fn run(_dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
         ("kanal", Box::new(kanal)),
     ];
     let batches: Vec<(&'static str, Measure<'static>)> = vec![("disruptor", Box::new(disruptor_batches))];
-    let one = contest("64 B, two producers filling, one at a time", Box::new(|| ours::filling(1)), singles, 1.0);
-    duel::run(one, ROUNDS, out)?;
-    let many = contest("64 B, two producers filling, batches of 32", Box::new(|| ours::filling(BATCH)), batches, 1.0);
+    let one = "64 B, two producers filling, one at a time";
+    duel::run(contest(one, Box::new(|| ours::filling(1)), target, Target::Ratio(1.0)), ROUNDS, out)?;
+    let all = "64 B, two producers filling, one at a time, beside all";
+    duel::run(contest(all, Box::new(|| ours::filling(1)), singles, Target::None), ROUNDS, out)?;
+    let many = "64 B, two producers filling, batches of 32";
+    let many = contest(many, Box::new(|| ours::filling(BATCH)), batches, Target::Ratio(1.0));
     duel::run(many, ROUNDS, out)
 }
 

@@ -53,7 +53,11 @@ pub fn run(_dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
         target,
     };
     duel::run(contest("64 B, batches of 32", Box::new(ours::batches), batches(), Target::Ratio(1.0)), ROUNDS, out)?;
-    duel::run(contest("64 B, one at a time", Box::new(ours::singles), singles(), Target::Ratio(1.0)), ROUNDS, out)?;
+    let disruptor_alone: Vec<(_, Measure<'_>)> = vec![("disruptor", Box::new(|| disruptor(1)))];
+    let one = contest("64 B, one at a time", Box::new(ours::singles), disruptor_alone, Target::Ratio(1.0));
+    duel::run(one, ROUNDS, out)?;
+    let beside_all = contest("64 B, one at a time, beside all", Box::new(ours::singles), singles(), Target::None);
+    duel::run(beside_all, ROUNDS, out)?;
     let shared = contest("64 B, one at a time, shared memory", Box::new(ours::slots), singles(), Target::None);
     duel::run(shared, ROUNDS, out)?;
     let bytes: Vec<(_, Measure<'_>)> = vec![("rtrb as bytes", Box::new(rtrb_bytes))];
