@@ -161,6 +161,11 @@ fn slots_len<T: slots::Value>(path: &Path, count: usize) -> Result<usize> {
     slots::len::<T>(count).ok_or_else(|| refused(path, format!("{count} slots: not a power of two up to 2^30")))
 }
 
+/// Bytes of the file or the memory that is to hold a ring of so many.
+fn file_len(path: &Path, len: usize) -> Result<usize> {
+    whole_len(len).ok_or_else(|| refused(path, format!("a ring of {len} bytes is longer than this machine can map")))
+}
+
 fn refused(path: &Path, what: impl Into<String>) -> Error {
     Error::Options { path: path.to_path_buf(), what: what.into() }
 }
@@ -208,7 +213,7 @@ fn fill<P: Platform>(
     mode: Mode,
     format: Format<P::MapMut>,
 ) -> Result<()> {
-    let whole = whole_len(len);
+    let whole = file_len(path, len)?;
     file.allocate(whole as u64)?;
     let map = platform.map_mut(file, whole)?;
     platform.prefault_mut(&map)?;
@@ -245,14 +250,19 @@ fn make_in_memory<P: Platform>(
     format: Format<P::MapMut>,
 ) -> Result<Memory<P>> {
     let mode = wake_mode(platform, path, options.wake)?;
-    let memory = platform.memory(whole_len(len), memory)?;
+    let memory = platform.memory(file_len(path, len)?, memory)?;
     write(platform, &memory.map, path, len, options, mode, format)?;
     Ok(memory)
 }
 
-/// Bytes of a file for a ring of so many.
-fn whole_len(len: usize) -> usize {
-    len.next_multiple_of(SPACING) + PLACE_LEN
+/// Bytes of a file for a ring of so many; `None` if there is no such number here.
+fn whole_len(len: usize) -> Option<usize> {
+    len.checked_next_multiple_of(SPACING)?.checked_add(PLACE_LEN)
+}
+
+/// Bytes of a ring of so many slots of so many bytes, which may be anybody's words.
+fn slots_len_of(count: usize, unit: usize) -> Option<usize> {
+    count.checked_mul(unit.checked_next_multiple_of(4)?)?.checked_add(slots::DATA)
 }
 
 /// A ring's file, as it says of itself.
@@ -278,12 +288,12 @@ pub(super) fn find<P: Platform>(path: &Path, file: &P::File) -> Result<Found> {
         Kind::Spsc => spsc::len(capacity),
         Kind::Mpsc => mpsc::len(capacity, unit),
         Kind::Broadcast => broadcast::len(capacity),
-        Kind::Slots => capacity.checked_mul((unit as usize).next_multiple_of(4)).map(|data| data + slots::DATA),
+        Kind::Slots => slots_len_of(capacity, unit as usize),
     };
-    let Some(len) = len else {
+    let Some((len, whole)) = len.and_then(|len| Some((len, whole_len(len)?))) else {
         return Err(Error::fault(path, 20, Fault::Field { name: "unit", found: unit.into() }));
     };
-    let (found, needed) = (file.len()?, whole_len(len) as u64);
+    let (found, needed) = (file.len()?, whole as u64);
     if found < needed {
         return Err(Error::fault(path, 0, Fault::Short { needed, found }));
     }
@@ -307,7 +317,7 @@ pub(super) fn find<P: Platform>(path: &Path, file: &P::File) -> Result<Found> {
         let what = "the place behind the ring is another ring's";
         return Err(Error::malformed(path, at + 32, what));
     }
-    Ok(Found { header, len: whole_len(len), boot_id: place.boot_id })
+    Ok(Found { header, len: whole, boot_id: place.boot_id })
 }
 
 /// As [`find`], of a ring of this kind that is of this boot.
@@ -361,4 +371,21 @@ pub(super) fn cut(path: &Path, map: &impl Region) -> Error {
 /// As [`cut`], without the path.
 pub(super) fn cut_damage(map: &impl Region) -> chronicle_core::Damage {
     chronicle_core::Damage::at(0, Fault::Short { needed: map.len() as u64, found: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a `usize` has 32 bits, a header's numbers alone reach its end; here larger ones stand for them.
+    #[test]
+    fn lengths_that_no_number_holds_are_none() {
+        assert_eq!(slots_len_of(4, 5), Some(4 * 8 + slots::DATA));
+        for (count, unit) in [(1, usize::MAX), (usize::MAX / 4, 4), (usize::MAX / 2, 3)] {
+            assert_eq!(slots_len_of(count, unit), None, "{count} of {unit}");
+        }
+        assert_eq!(whole_len(129), Some(256 + PLACE_LEN));
+        assert_eq!(whole_len(usize::MAX - SPACING + 1), None, "the place behind it");
+        assert_eq!(whole_len(usize::MAX), None);
+    }
 }
