@@ -254,18 +254,21 @@ impl<P: Platform> Reader<P> {
         timeout: Duration,
     ) -> std::result::Result<Received, ReceiveError> {
         let mut deadline = None;
+        let mut waited = Waited::Ready;
         loop {
             match self.receive(buffer) {
                 Ok(Received::Empty) => {}
                 Ok(received) => return Ok(received),
                 Err(damage) => return Err(Error::damage(&self.end.path, damage).into()),
             }
-            let deadline = *deadline.get_or_insert_with(|| Deadline::after(&self.end.platform, timeout));
-            match self.wait(deadline.left(&self.end.platform))? {
+            match waited {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(ReceiveError::TimedOut),
                 Waited::Disconnected(why) => return Err(ReceiveError::Disconnected(why)),
             }
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(&self.end.platform, timeout));
+            waited = self.wait(deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 

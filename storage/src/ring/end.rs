@@ -90,4 +90,30 @@ impl Deadline {
     pub(super) fn left<P: Platform>(self, platform: &P) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(platform.monotonic_ns()))
     }
+
+    /// As `waited`, unless the time is over: then it is worth one more look, whatever it was, and no second wait. A wait
+    /// is ready without a look at the clock, so where others take each time what it found, or a peer offers and takes
+    /// back, nothing else would end the loop around it.
+    pub(super) fn bound<P: Platform>(self, platform: &P, waited: Waited) -> Waited {
+        if waited == Waited::Ready && self.left(platform).is_zero() { Waited::TimedOut } else { waited }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Disconnect;
+    use chronicle_platform::sim::Sim;
+
+    #[test]
+    fn a_wait_that_is_ready_when_the_time_is_over_is_the_last() {
+        let sim = Sim::new(1);
+        let deadline = Deadline::after(&sim, Duration::from_secs(1));
+        let gone = Waited::Disconnected(Disconnect::Died);
+        let bound = || [Waited::Ready, Waited::TimedOut, gone].map(|waited| deadline.bound(&sim, waited));
+        assert_eq!(bound(), [Waited::Ready, Waited::TimedOut, gone]);
+        sim.sleep(Duration::from_secs(1));
+        assert_eq!(bound(), [Waited::TimedOut, Waited::TimedOut, gone]);
+        assert_eq!(Deadline::after(&sim, Duration::MAX).bound(&sim, Waited::Ready), Waited::Ready);
+    }
 }

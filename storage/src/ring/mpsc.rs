@@ -165,10 +165,7 @@ impl<P: Platform> Producer<P> {
             }
             let deadline = *deadline.get_or_insert_with(|| Deadline::after(&self.end.platform, timeout));
             waited = self.wait(payload.len(), deadline.left(&self.end.platform))?;
-            // Others may have taken the room each time.
-            if waited == Waited::Ready && deadline.left(&self.end.platform).is_zero() {
-                waited = Waited::TimedOut;
-            }
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 
@@ -371,21 +368,24 @@ impl<P: Platform> Consumer<P> {
         take: impl FnOnce(Frame<'_>) -> T,
     ) -> std::result::Result<T, ReceiveError> {
         let mut deadline = None;
+        let mut waited = Waited::Ready;
         loop {
             match self.ring.step() {
                 Ok(Some(frame)) => return Ok(take(frame)),
                 Ok(None) => {}
                 Err(damage) => return Err(Error::damage(&self.end.path, damage).into()),
             }
-            let deadline = *deadline.get_or_insert_with(|| {
-                self.release();
-                Deadline::after(&self.end.platform, timeout)
-            });
-            match self.wait(deadline.left(&self.end.platform))? {
+            match waited {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(ReceiveError::TimedOut),
                 Waited::Disconnected(why) => return Err(ReceiveError::Disconnected(why)),
             }
+            let deadline = *deadline.get_or_insert_with(|| {
+                self.release();
+                Deadline::after(&self.end.platform, timeout)
+            });
+            waited = self.wait(deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 

@@ -133,6 +133,7 @@ impl<T: Value, P: Platform> Producer<T, P> {
                 Deadline::after(&self.end.platform, timeout)
             });
             waited = self.wait(deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 
@@ -294,18 +295,21 @@ impl<T: Value, P: Platform> Consumer<T, P> {
     /// The time is over, there is nobody to send, or damage and trouble.
     pub fn pop_wait(&mut self, timeout: Duration) -> std::result::Result<T, ReceiveError> {
         let mut deadline = None;
+        let mut waited = Waited::Ready;
         loop {
             match self.pop() {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => {}
                 Err(damage) => return Err(Error::damage(&self.end.path, damage).into()),
             }
-            let deadline = *deadline.get_or_insert_with(|| Deadline::after(&self.end.platform, timeout));
-            match self.wait(deadline.left(&self.end.platform))? {
+            match waited {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(ReceiveError::TimedOut),
                 Waited::Disconnected(why) => return Err(ReceiveError::Disconnected(why)),
             }
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(&self.end.platform, timeout));
+            waited = self.wait(deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 

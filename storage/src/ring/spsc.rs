@@ -139,6 +139,7 @@ impl<P: Platform> Producer<P> {
                 Deadline::after(&self.end.platform, timeout)
             });
             waited = self.wait(payload.len(), deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 
@@ -294,21 +295,24 @@ impl<P: Platform> Consumer<P> {
         take: impl FnOnce(Frame<'_>) -> T,
     ) -> std::result::Result<T, ReceiveError> {
         let mut deadline = None;
+        let mut waited = Waited::Ready;
         loop {
             match self.ring.step() {
                 Ok(Some(frame)) => return Ok(take(frame)),
                 Ok(None) => {}
                 Err(damage) => return Err(Error::damage(&self.end.path, damage).into()),
             }
-            let deadline = *deadline.get_or_insert_with(|| {
-                self.release();
-                Deadline::after(&self.end.platform, timeout)
-            });
-            match self.wait(deadline.left(&self.end.platform))? {
+            match waited {
                 Waited::Ready => {}
                 Waited::TimedOut => return Err(ReceiveError::TimedOut),
                 Waited::Disconnected(why) => return Err(ReceiveError::Disconnected(why)),
             }
+            let deadline = *deadline.get_or_insert_with(|| {
+                self.release();
+                Deadline::after(&self.end.platform, timeout)
+            });
+            waited = self.wait(deadline.left(&self.end.platform))?;
+            waited = deadline.bound(&self.end.platform, waited);
         }
     }
 
