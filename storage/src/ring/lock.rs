@@ -6,6 +6,8 @@
 //! peer:   lock shared, at once unlocked again:   no → somebody is there     yes, no text → closed     yes, text → died
 //! ```
 //!
+//! A forked child has a copy of the holder's value and no part in it: dropping the copy empties no text and frees no lock.
+//!
 //! A peer's look holds the lock for the time of two system calls, so who wants it tries more than once. Lock files are
 //! never removed: a file by the same name must be the same lock to everybody.
 
@@ -57,6 +59,9 @@ pub(super) fn slot_lock(ring: &Path, slot: u32) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Held<P: Platform> {
     file: P::File,
+    platform: P,
+    /// The process that took it.
+    pid: u32,
 }
 
 impl<P: Platform> Held<P> {
@@ -71,6 +76,12 @@ impl<P: Platform> Held<P> {
         Held::try_take(platform, path, how)?.ok_or_else(|| Error::Locked { path: path.to_path_buf() })
     }
 
+    /// Whether this is the process that took it, and no forked child that has a copy of the value. The id alone is
+    /// compared: the start time is read from a file, and a process that can open no more files must not pass for a child.
+    pub(super) fn is_ours(&self) -> bool {
+        self.platform.process().pid == self.pid
+    }
+
     /// Takes it if it is free just now.
     pub(super) fn try_take(platform: &P, path: &Path, how: Open) -> Result<Option<Self>> {
         let file = platform.open(path, how)?;
@@ -81,14 +92,17 @@ impl<P: Platform> Held<P> {
         let text = format!("pid {}\nstarted {}\nboot {boot:032x}\n", process.pid, process.started);
         // For people, and to tell a death from a leave: whoever cannot write it has the lock all the same.
         _ = file.set_len(0).and_then(|()| file.write_at(text.as_bytes(), 0));
-        Ok(Some(Held { file }))
+        Ok(Some(Held { file, platform: platform.clone(), pid: process.pid }))
     }
 }
 
 impl<P: Platform> Drop for Held<P> {
     fn drop(&mut self) {
-        // Left in order. Closing the file frees the lock.
-        _ = self.file.set_len(0);
+        // Left in order. Closing the file frees the lock. A forked child leaves nothing: its parent has the lock still, and
+        // may die yet.
+        if self.is_ours() {
+            _ = self.file.set_len(0);
+        }
     }
 }
 
@@ -121,5 +135,43 @@ impl<P: Platform> Peer<P> {
         let text = file.is_empty();
         file.unlock()?;
         Ok(Some(if text? { Disconnect::Closed } else { Disconnect::Died }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{EndOptions, RingOptions, Waited, create, mpsc};
+    use chronicle_platform::sim::Sim;
+
+    #[test]
+    fn only_who_took_a_lock_says_that_it_left_in_order() {
+        let sim = Sim::new(1);
+        let path = Path::new("/lock");
+        let take = || Held::take(&sim, path, Open::Ensure).unwrap();
+        let left = || Peer::<Sim>::new(path.into(), Open::Ensure).missing(&sim).unwrap();
+        drop(take());
+        assert_eq!(left(), Some(Disconnect::Closed));
+        // As a child sees it.
+        let mut held = take();
+        held.pid += 1;
+        drop(held);
+        assert_eq!(left(), Some(Disconnect::Died));
+    }
+
+    /// A child that stored into the ring would store where nothing is mapped, or where something else is.
+    #[test]
+    fn s_17_a_forked_child_gives_up_no_slot_of_its_parent() {
+        let sim = Sim::new(1);
+        let (path, options) = (Path::new("/ring"), EndOptions::default());
+        create(&sim, path, &RingOptions::mpsc(1024, 1)).unwrap();
+        for (child, why) in [(0, Disconnect::Closed), (1, Disconnect::Died)] {
+            let mut producer = mpsc::Producer::open(&sim, path, options).unwrap();
+            producer.lock.pid += child;
+            drop(producer);
+            // The simulator has freed the lock; who finds the slot held believes in a death, and reaps it.
+            let mut consumer = mpsc::Consumer::open(&sim, path, options).unwrap();
+            assert_eq!(consumer.wait(Duration::from_secs(1)).unwrap(), Waited::Disconnected(why));
+        }
     }
 }

@@ -33,11 +33,12 @@ pub use chronicle_core::ring::mpsc::{Batch, Claim, Frame, PushError, Reaped, fra
 /// One of the writing ends. May be sent to another thread, not shared. Dropping it frees its slot.
 #[derive(Debug)]
 pub struct Producer<P: Platform> {
-    ring: mpsc::Producer<P::MapMut>,
+    /// `None` only while this is dropped.
+    ring: Option<mpsc::Producer<P::MapMut>>,
     end: End<P>,
     consumer: Peer<P>,
     // Last: whoever finds this lock free and the slot held knows that its owner is dead.
-    _lock: Held<P>,
+    pub(super) lock: Held<P>,
 }
 
 impl<P: Platform> Producer<P> {
@@ -67,7 +68,7 @@ impl<P: Platform> Producer<P> {
                     Ok(ring) => {
                         let end = End::new(platform, path, ring.wake_mode(), &options)?;
                         let consumer = Peer::new(lock::consumer_lock(path), Open::EnsurePrivate);
-                        return Ok(Producer { ring, end, consumer, _lock: lock });
+                        return Ok(Producer { ring: Some(ring), end, consumer, lock });
                     }
                     // Somebody came and died in between. The lock goes, for the consumer must find it free.
                     Err(RegisterError::Taken { .. } | RegisterError::NoSlot { .. }) => drop(lock),
@@ -92,7 +93,7 @@ impl<P: Platform> Producer<P> {
     /// No room, the payload is too large, or see [`PushError`].
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> std::result::Result<(), PushError> {
-        self.ring.push(payload)?;
+        self.ring_mut().push(payload)?;
         self.wake();
         Ok(())
     }
@@ -109,7 +110,7 @@ impl<P: Platform> Producer<P> {
         len: usize,
         fill: impl FnOnce(&mut Claim<'_, P::MapMut>),
     ) -> std::result::Result<(), PushError> {
-        let mut claim = self.ring.claim(len)?;
+        let mut claim = self.ring_mut().claim(len)?;
         fill(&mut claim);
         claim.commit();
         self.wake();
@@ -128,7 +129,7 @@ impl<P: Platform> Producer<P> {
         len: usize,
         fill: impl FnOnce(&mut Batch<'_, P::MapMut>),
     ) -> std::result::Result<(), PushError> {
-        let mut batch = self.ring.claim_batch(len)?;
+        let mut batch = self.ring_mut().claim_batch(len)?;
         fill(&mut batch);
         batch.commit();
         self.wake();
@@ -138,8 +139,8 @@ impl<P: Platform> Producer<P> {
     /// One load and one branch while nobody sleeps.
     #[inline(always)]
     fn wake(&self) {
-        if self.ring.sleepers(self.end.mode) {
-            self.end.wake(self.ring.region(), DATA_WAKE);
+        if self.ring().sleepers(self.end.mode) {
+            self.end.wake(self.ring().region(), DATA_WAKE);
         }
     }
 
@@ -175,14 +176,24 @@ impl<P: Platform> Producer<P> {
     ///
     /// The ring's file was cut, if this end is guarded; trouble.
     pub fn wait(&mut self, len: usize, timeout: Duration) -> Result<Waited> {
-        self.end.check(self.ring.region())?;
+        self.end.check(self.ring().region())?;
         wait(self.end.waiting(), timeout, Room { producer: self, len })
+    }
+
+    #[inline(always)]
+    fn ring(&self) -> &mpsc::Producer<P::MapMut> {
+        self.ring.as_ref().expect(HERE)
+    }
+
+    #[inline(always)]
+    fn ring_mut(&mut self) -> &mut mpsc::Producer<P::MapMut> {
+        self.ring.as_mut().expect(HERE)
     }
 
     /// The slot that this producer holds.
     #[must_use]
     pub fn slot(&self) -> u32 {
-        self.ring.slot()
+        self.ring().slot()
     }
 
     /// How much is claimed and not released; see [`mpsc::Producer::occupancy`].
@@ -191,13 +202,25 @@ impl<P: Platform> Producer<P> {
     ///
     /// Positions that no end of ours stores.
     pub fn occupancy(&self) -> std::result::Result<Occupancy, Damage> {
-        self.ring.occupancy()
+        self.ring().occupancy()
     }
 
     /// Whether a peer has cut the file: what was pushed since reaches nobody. Only a guarded end lives to tell.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.end.is_cut(self.ring.region())
+        self.end.is_cut(self.ring().region())
+    }
+}
+
+const HERE: &str = "bug: a producer without its ring is used while it is dropped";
+
+impl<P: Platform> Drop for Producer<P> {
+    fn drop(&mut self) {
+        // The ring's own drop frees the slot by a store. In a forked child the slot is the parent's still, and nothing of
+        // ours is mapped where the store would go.
+        if !self.lock.is_ours() {
+            std::mem::forget(self.ring.take());
+        }
     }
 }
 
@@ -219,17 +242,17 @@ struct Room<'a, P: Platform> {
 
 impl<P: Platform> Side for Room<'_, P> {
     fn is_ready(&self) -> bool {
-        self.producer.ring.has_room(self.len)
+        self.producer.ring().has_room(self.len)
     }
 
     fn sleep(&self, timeout: Duration) -> Result<()> {
-        let Producer { ring, end, .. } = &*self.producer;
+        let (ring, end) = (self.producer.ring(), &self.producer.end);
         let mark = || ring.mark_sleeper();
         park(&end.platform, ring.region(), (SPACE_WAKE, end.mode), timeout, mark, || self.is_ready())
     }
 
     fn missing(&mut self) -> Result<Option<Disconnect>> {
-        self.producer.end.check(self.producer.ring.region())?;
+        self.producer.end.check(self.producer.ring().region())?;
         self.producer.consumer.missing(&self.producer.end.platform)
     }
 
