@@ -6,6 +6,7 @@
 use crate::status::Failure;
 use std::{
     ffi::{CStr, c_char},
+    mem::MaybeUninit,
     path::Path,
     slice,
 };
@@ -58,6 +59,32 @@ pub(crate) unsafe fn bytes<'a>(name: &str, bytes: *const u8, len: usize) -> Resu
     Ok(unsafe { slice::from_raw_parts(bytes, len) })
 }
 
+/// A struct that may be an older header's: its first field, a `usize`, is its length, and what it does not have is zero.
+/// Null stands for none.
+///
+/// # Safety
+///
+/// `value` is null, or aligned and valid for reads of a `usize`; if that is from `first_len` to the length of a `T`, for
+/// reads of so many bytes. Any bytes are a `T`.
+pub(crate) unsafe fn sized<T: Copy>(name: &str, value: *const T, first_len: usize) -> Result<Option<T>, Failure> {
+    const { assert!(align_of::<T>() >= align_of::<usize>() && size_of::<T>() >= size_of::<usize>()) };
+    if value.is_null() {
+        return Ok(None);
+    }
+    // No reference is made: it would say that all of a `T` is there.
+    // SAFETY: not null, and by the contract an aligned `usize`.
+    let (len, known) = (unsafe { value.cast::<usize>().read() }, size_of::<T>());
+    if !(first_len..=known).contains(&len) {
+        // A longer one has fields that would be passed over in silence.
+        return Err(Failure::invalid(format!("{name}.size is {len}, this library's is {known}")));
+    }
+    let mut whole = MaybeUninit::<T>::zeroed();
+    // SAFETY: `len` bytes are there by the contract, fit `whole` as was just checked, and `whole` is nobody else's.
+    unsafe { value.cast::<u8>().copy_to_nonoverlapping(whole.as_mut_ptr().cast(), len) };
+    // SAFETY: each byte is zero or copied, and by the contract any bytes will do.
+    Ok(Some(unsafe { whole.assume_init() }))
+}
+
 /// A place for a result, which may hold anything: written, never read.
 #[derive(Debug)]
 pub(crate) struct Place<T>(*mut T);
@@ -86,6 +113,38 @@ impl<T> Place<T> {
         if !self.0.is_null() {
             // SAFETY: not null, and by the constructors' contract aligned and valid for writes.
             unsafe { self.0.write(value) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct Newer {
+        size: usize,
+        old: u64,
+        new: u64,
+    }
+
+    #[test]
+    fn an_older_struct_is_read_as_far_as_it_goes() {
+        const OLD_LEN: usize = size_of::<usize>() + size_of::<u64>();
+        let read = |value: *const Newer| {
+            // SAFETY: null, or as many bytes as the first field says; integers may hold anything.
+            unsafe { sized("options", value, OLD_LEN) }.map_err(|failure| failure.message)
+        };
+        assert_eq!(read(std::ptr::null()), Ok(None));
+        let newer = Newer { size: size_of::<Newer>(), old: 7, new: 8 };
+        assert_eq!(read(&newer), Ok(Some(newer)));
+        // What lies behind it is not its own, and is not read.
+        let older = Newer { size: OLD_LEN, ..newer };
+        assert_eq!(read(&older), Ok(Some(Newer { new: 0, ..older })));
+        for len in [0, OLD_LEN - 1, size_of::<Newer>() + 1, usize::MAX] {
+            let what = format!("options.size is {len}, this library's is {}", size_of::<Newer>());
+            assert_eq!(read((&raw const len).cast()), Err(what));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The writing end.
 
 use crate::{
-    argument::{Place, bytes, path},
+    argument::{Place, bytes, path, sized},
     handle,
     status::{Failure, Status, guard, with_sources},
 };
@@ -9,7 +9,7 @@ use chronicle::{
     Append, System,
     storage::queue::{self, Profile, Publisher as Writer, Queue, Refused},
 };
-use std::{ffi::c_char, time::Duration};
+use std::{ffi::c_char, mem::offset_of, time::Duration};
 
 /// The writing end of a queue.
 #[derive(Debug)]
@@ -47,11 +47,10 @@ pub struct PublisherOptions {
 }
 
 impl PublisherOptions {
+    /// What the first header had. A field is only ever added behind the last one, and where no older program has padding.
+    const FIRST_LEN: usize = offset_of!(PublisherOptions, max_bytes) + size_of::<u64>();
+
     fn check(&self) -> Result<queue::PublisherOptions, Failure> {
-        if self.size != size_of::<PublisherOptions>() {
-            let known = size_of::<PublisherOptions>();
-            return Err(Failure::invalid(format!("options.size is {}, this library's is {known}", self.size)));
-        }
         let profile = match self.profile {
             CHRONICLE_PROFILE_RAW => Profile::Raw,
             CHRONICLE_PROFILE_CLEAN => Profile::Clean,
@@ -98,8 +97,8 @@ pub unsafe extern "C" fn chronicle_publisher_open(
         place.put(std::ptr::null_mut());
         // SAFETY: the caller's contract.
         let path = unsafe { self::path("path", path) }?;
-        // SAFETY: the caller's contract.
-        let options = match unsafe { options.as_ref() } {
+        // SAFETY: the caller's contract; integers may hold anything, and the first says how many bytes there are.
+        let options = match unsafe { sized("options", options, PublisherOptions::FIRST_LEN) }? {
             Some(options) => options.check()?,
             None => queue::PublisherOptions::default(),
         };
@@ -201,4 +200,22 @@ pub unsafe extern "C" fn chronicle_publisher_close(publisher: *mut Publisher) ->
     };
     // SAFETY: the caller's contract; only `chronicle_publisher_open` makes such handles.
     unsafe { handle::end(publisher, act) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::null_mut;
+
+    #[test]
+    fn options_of_another_size_open_nothing() {
+        // All there is of them is the size.
+        for size in [0, 1, PublisherOptions::FIRST_LEN - 1, size_of::<PublisherOptions>() + 1, usize::MAX] {
+            let mut publisher = null_mut();
+            // SAFETY: a string, options that say that they have no more than a size, and a place.
+            let status =
+                unsafe { chronicle_publisher_open(c"/nowhere".as_ptr(), (&raw const size).cast(), &raw mut publisher) };
+            assert_eq!((status, publisher), (Status::Invalid, null_mut()), "{size}");
+        }
+    }
 }

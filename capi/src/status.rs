@@ -247,6 +247,38 @@ mod tests {
         std::thread::spawn(|| assert_eq!(last(), "")).join().unwrap();
     }
 
+    /// Destructors of a thread's values run while it ends, when the place of its last error may be gone.
+    #[test]
+    fn a_thread_that_ends_may_call() {
+        struct Ending(std::sync::mpsc::Sender<(Status, String)>);
+        impl Drop for Ending {
+            fn drop(&mut self) {
+                let status = guard(|| Err(Failure::invalid("late")));
+                self.0.send((status, last())).unwrap();
+            }
+        }
+        thread_local! {
+            static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
+        }
+        let (sender, ended) = std::sync::mpsc::channel();
+        for late in [false, true] {
+            let sender = sender.clone();
+            let fail = || guard(|| Err(Failure::invalid("early")));
+            let thread = std::thread::spawn(move || {
+                if late {
+                    fail();
+                }
+                // Which of the two goes first is the system's choice: each comes first once.
+                ENDING.set(Some(Ending(sender)));
+                fail();
+            });
+            thread.join().unwrap();
+        }
+        let mut ended: Vec<_> = ended.try_iter().collect();
+        ended.sort_by(|a, b| a.1.cmp(&b.1));
+        assert_eq!(ended, [(Status::Invalid, String::new()), (Status::Invalid, "late".into())]);
+    }
+
     #[test]
     fn each_status_has_a_number_and_a_name_of_its_own() {
         let mut seen = std::collections::HashSet::new();
