@@ -92,6 +92,26 @@ fn main() {
         put("ring_broadcast", name, 2, script);
     }
 
+    // The same steps for many producers: who registers pushes, claims and batches; who dies is reaped; a word changes.
+    let [register, leave, push, claim, batch, reap, take, change] = [0u8, 1, 2, 4, 5, 6, 7, 9];
+    let each = |op: u8, word: u32| (0..3).flat_map(move |which| step(op, which, word)).collect::<Vec<u8>>();
+    let turns: Vec<u8> = [each(register, 0), each(push, 3), each(claim, 0), each(batch, 0), step(take, 0, 1)].concat();
+    let deaths: Vec<u8> =
+        [&turns[..], &each(claim, 2), &step(leave, 1, 1), &step(reap, 0, 0), &step(take, 0, 8), &turns].concat();
+    let nonsense: Vec<u8> = [&turns[..], &step(change, 40, 1 << 31), &step(take, 0, 1), &step(reap, 0, 0)].concat();
+    for (name, script) in [("turns", &turns), ("deaths", &deaths), ("nonsense", &nonsense)] {
+        put("ring_mpsc", name, 1, script);
+    }
+
+    // Scripts of four bytes a step for the rings of two ends: in turn, staged and released together, attached again.
+    let turns: Vec<u8> = (1..20).flat_map(|len| [0, len, 0, 0, 6, 255, 0, 0, 7, len, 2, 3, 9, 4, 0, 0]).collect();
+    let batches: Vec<u8> =
+        (1..20).flat_map(|len| [1, len, 0, 0, 8, len, 0, 0]).chain([2, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0]).collect();
+    let again: Vec<u8> = [&turns[..], &[11, 0, 0, 0, 12, 0, 0, 0], &batches, &[13, 0, 8, 0, 4, 0, 0, 0]].concat();
+    for (name, script) in [("turns", &turns), ("batches", &batches), ("again", &again)] {
+        put("ring_spsc", name, script[0], &script[1..]);
+    }
+
     // A partition of some snapshots and deltas, growing and sealed, and what an archive makes of it.
     let sim = Sim::new(3);
     let name = |text: &str| Name::new(text).expect("a name");
