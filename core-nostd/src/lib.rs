@@ -47,6 +47,7 @@ mod sync;
 #[cfg(loom)]
 pub mod twin;
 pub mod wake;
+pub mod wal;
 #[cfg(any(loom, target_has_atomic = "64"))]
 mod word64;
 
