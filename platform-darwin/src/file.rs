@@ -127,7 +127,7 @@ impl File for DarwinFile {
 }
 
 /// To the medium and through the device's cache; where the file system refuses that, as far as it goes.
-fn full_sync(fd: impl AsFd) -> std::result::Result<(), Errno> {
+pub(crate) fn full_sync(fd: impl AsFd) -> std::result::Result<(), Errno> {
     match rustix::io::retry_on_intr(|| fs::fcntl_fullfsync(&fd)) {
         Err(Errno::NOTSUP | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL) => {
             rustix::io::retry_on_intr(|| fs::fsync(&fd))

@@ -12,6 +12,7 @@
 //! | `cpu.rs` | processors, their nodes, staying on one | none |
 //! | `lease.rs` | kernel locks, and who holds them | `flock`, `kern.bootsessionuuid`, `proc_pidinfo` |
 //! | `wait.rs` | sleeping on a word between processes | `os_sync_wait_on_address`, shared; no barrier |
+//! | `wal.rs` | the operations of a write-ahead log | `pwrite`, `F_FULLFSYNC` |
 //! | `clock.rs` | time | |
 //! | `sys.rs` | the calls that rustix lacks | |
 //!
@@ -35,15 +36,19 @@ mod map;
 mod memory;
 mod sys;
 mod wait;
+mod wal;
 
 pub use file::DarwinFile;
 pub use map::{DarwinMap, DarwinMapMut};
+pub use wal::DarwinWal;
 
 use chronicle_platform::{
-    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support, Woken,
+    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support,
+    WalOptions, Woken,
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -55,6 +60,7 @@ impl Platform for Darwin {
     type File = DarwinFile;
     type Map = DarwinMap;
     type MapMut = DarwinMapMut;
+    type Wal = DarwinWal;
 
     fn support(&self) -> Support {
         Support {
@@ -168,6 +174,10 @@ impl Platform for Darwin {
     }
     fn barrier(&self) -> Result<()> {
         wait::barrier()
+    }
+
+    fn wal(&self, memory: Arc<DarwinMapMut>, lock: &DarwinFile, options: &WalOptions) -> Result<DarwinWal> {
+        DarwinWal::new(memory, lock, options)
     }
 
     fn now_ns(&self) -> u64 {

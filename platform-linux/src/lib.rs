@@ -15,6 +15,7 @@
 //! | `wait.rs` | sleeping on a word between processes, the asymmetric barrier |
 //! | `event.rs` | sleeping on a word where only descriptors can be waited for: epoll, tokio |
 //! | `uring.rs` | sleeping on a word inside an io_uring loop |
+//! | `wal.rs` | the operations of a write-ahead log |
 //! | `clock.rs` | time |
 //! | `sys.rs` | the calls that rustix lacks |
 //!
@@ -41,18 +42,22 @@ mod memory;
 mod sys;
 pub mod uring;
 mod wait;
+mod wal;
 
 pub use event::EventWait;
 pub use file::LinuxFile;
 /// The version of the crate that [`uring`] speaks of.
 pub use io_uring;
 pub use map::{LinuxMap, LinuxMapMut};
+pub use wal::LinuxWal;
 
 use chronicle_platform::{
-    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support, Woken,
+    Entry, Medium, Memory, MemoryOptions, Open, Pages, Placement, Platform, Process, Processor, Result, Support,
+    WalOptions, Woken,
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,6 +69,7 @@ impl Platform for Linux {
     type File = LinuxFile;
     type Map = LinuxMap;
     type MapMut = LinuxMapMut;
+    type Wal = LinuxWal;
 
     fn support(&self) -> Support {
         Support {
@@ -177,6 +183,10 @@ impl Platform for Linux {
     }
     fn barrier(&self) -> Result<()> {
         wait::barrier()
+    }
+
+    fn wal(&self, memory: Arc<LinuxMapMut>, lock: &LinuxFile, options: &WalOptions) -> Result<LinuxWal> {
+        LinuxWal::new(memory, lock, options)
     }
 
     fn now_ns(&self) -> u64 {

@@ -16,11 +16,13 @@ mod memory;
 mod pool;
 pub mod sim;
 mod trouble;
+mod wal;
 
 use chronicle_core::{Region, RegionMut};
 use std::{
     fmt::Debug,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,6 +31,7 @@ pub use memory::{
 };
 pub use pool::{Pool, Share};
 pub use trouble::{Trouble, TroubleKind};
+pub use wal::{WalDriver, WalMode, WalOptions, WalWay};
 
 /// `Result` whose error is [`Trouble`]: the operation, the path and the system's reason.
 pub type Result<T> = std::result::Result<T, Trouble>;
@@ -131,6 +134,21 @@ pub trait File: Debug + Send + Sync {
     /// Never shortens. After an error the length is anything between the old one and `len`.
     fn allocate(&self, len: u64) -> Result<()>;
 
+    /// Writes zeros over `from..to`, extending the file as needed, so that every byte there has storage that was once
+    /// written: after a [`File::sync`] no later write into the range changes what the file system notes about the file.
+    /// [`File::allocate`] first makes a full disk an error before anything is written.
+    fn fill(&self, from: u64, to: u64) -> Result<()> {
+        const CHUNK: usize = 1 << 18;
+        let zeros = vec![0; CHUNK.min(usize::try_from(to.saturating_sub(from)).unwrap_or(CHUNK))];
+        let mut at = from;
+        while at < to {
+            let n = (to - at).min(CHUNK as u64);
+            self.write_at(&zeros[..n as usize], at)?;
+            at += n;
+        }
+        Ok(())
+    }
+
     /// Makes written bytes (through `write_at` or a mapping) and the length durable. After an error the file's
     /// durable content is unknown for ever: a later success must not be believed.
     fn sync(&self) -> Result<()>;
@@ -171,6 +189,8 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     type Map: Region + Debug + Send + Sync + 'static;
     /// A writable shared mapping. Not inherited by a forked child.
     type MapMut: RegionMut + Debug + Send + Sync + 'static;
+    /// What carries out a write-ahead log's operations.
+    type Wal: WalDriver;
 
     /// What this system can do.
     fn support(&self) -> Support;
@@ -266,6 +286,13 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn register_barrier(&self) -> Result<()>;
     /// A full memory barrier on every running thread of every registered process.
     fn barrier(&self) -> Result<()>;
+
+    // Write-ahead logs.
+
+    /// A driver for the log whose machine lives in `memory`, which the driver keeps alive. `lock` is the file whose lock the
+    /// writer holds for life: where the kernel works on after a process has died, it keeps the lock held until the last
+    /// write has landed. What is wished for and not to be had is no error; see [`WalMode`].
+    fn wal(&self, memory: Arc<Self::MapMut>, lock: &Self::File, options: &WalOptions) -> Result<Self::Wal>;
 
     // Processors.
 

@@ -44,10 +44,11 @@ mod machine;
 mod names;
 mod pages;
 mod random;
+mod wal;
 
 use crate::{
     Entry, File, FileId, Lock, MAP_ALIGN, Medium, Memory, MemoryOptions, Open, PageSize, Pages, Placement, Platform,
-    Process, Processor, Result, Support, Trouble, Woken, is_memory_name, memory_len,
+    Process, Processor, Result, Support, Trouble, WalOptions, Woken, is_memory_name, memory_len,
 };
 use chronicle_core::{HeapRegion, Region, RegionMut};
 use machine::{EBADF, EEXIST, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, Machine, errno};
@@ -62,6 +63,8 @@ use std::{
     },
     time::Duration,
 };
+
+pub use wal::SimWal;
 
 /// What goes wrong besides crashes, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -545,6 +548,7 @@ impl Platform for Sim {
     type File = SimFile;
     type Map = SimMap;
     type MapMut = SimMapMut;
+    type Wal = SimWal;
 
     fn support(&self) -> Support {
         // No barrier: the threads of a test are real ones, and a fence is what works between them.
@@ -779,6 +783,10 @@ impl Platform for Sim {
 
     fn barrier(&self) -> Result<()> {
         self.operate("barrier", Path::new(""), |_| Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn wal(&self, memory: Arc<SimMapMut>, lock: &SimFile, options: &WalOptions) -> Result<SimWal> {
+        SimWal::new(self, memory, lock, options)
     }
 
     fn processors(&self) -> Result<Vec<Processor>> {
