@@ -30,6 +30,15 @@ pub enum Error {
         /// Where, and what.
         damage: Damage,
     },
+    /// A log ends where something that it says elsewhere proves that it went on, durably: a torn tail it is not.
+    Hole {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        damage: Damage,
+        /// What proves it, in words.
+        evidence: String,
+    },
     /// Another of our files (an index, a seek table, a cursor, a `meta.json`) holds such bytes.
     Malformed {
         /// The file.
@@ -116,7 +125,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Trouble(_) | Error::Poisoned { .. } => ErrorKind::Trouble,
-            Error::Damage { .. } | Error::Malformed { .. } => ErrorKind::Damage,
+            Error::Damage { .. } | Error::Hole { .. } | Error::Malformed { .. } => ErrorKind::Damage,
             Error::Locked { .. }
             | Error::Busy { .. }
             | Error::Sealed { .. }
@@ -133,6 +142,7 @@ impl Error {
         match self {
             Error::Trouble(trouble) => Some(trouble.path()),
             Error::Damage { path, .. }
+            | Error::Hole { path, .. }
             | Error::Malformed { path, .. }
             | Error::Locked { path }
             | Error::Busy { path }
@@ -149,7 +159,7 @@ impl Error {
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         match self {
-            Error::Damage { damage, .. } => Some(damage.offset),
+            Error::Damage { damage, .. } | Error::Hole { damage, .. } => Some(damage.offset),
             Error::Malformed { offset, .. } => Some(*offset),
             _ => None,
         }
@@ -179,6 +189,7 @@ impl fmt::Display for Error {
         match self {
             Error::Trouble(trouble) => trouble.fmt(f),
             Error::Damage { path, damage } => write!(f, "{}: {damage}", path.display()),
+            Error::Hole { path, damage, evidence } => write!(f, "{}: {damage}; {evidence}", path.display()),
             Error::Malformed { path, offset, what } => write!(f, "{}: offset {offset}: {what}", path.display()),
             Error::Locked { path } => write!(f, "{}: locked by another process", path.display()),
             Error::Busy { path } => write!(f, "{}: busy", path.display()),
