@@ -154,7 +154,9 @@ pub(crate) fn commits(file: &impl File) -> Result<[Commit; 2], Fault> {
         second.free.pad
     );
     for (number, meta) in (0..).zip([&first, &second]) {
+        // These are written once: a commit leaves them as they are, so they must be right in both.
         ensure!(meta.number.get() == number, "offset {}: page {number} says it is {}", number * page_size, meta.number);
+        ensure!(meta.address.get() == 0, "meta page {number}: fixed address 0x{:x}", meta.address);
     }
     // As LMDB picks it.
     let pair = if first.txn.get() < second.txn.get() { [second, first] } else { [first, second] };
@@ -203,7 +205,6 @@ impl Commit {
         let meta = &self.meta;
         ensure!(meta.free.flags.get() == ENV_FLAGS, "meta page: flags 0x{:x} of the free tree", meta.free.flags);
         ensure!(meta.main.flags.get() == 0, "meta page: flags 0x{:x} of the main tree", meta.main.flags);
-        ensure!(meta.address.get() == 0, "meta page: fixed address 0x{:x}", meta.address);
         let last = meta.last_page.get();
         ensure!(
             last > 0 && last < meta.map_size.get() / self.page_size,
