@@ -144,6 +144,123 @@ pub(crate) unsafe fn store_value(dst: *mut u8, value: *const u8, len: usize) {
     unsafe { store_words(dst.wrapping_add(at), value.wrapping_add(at), len - at) };
 }
 
+/// Copies private memory to any address of shared memory.
+///
+/// Carried out in steps of 1 to 64 bytes that may overlap. For the memory model it stands for this: for each byte, load the
+/// aligned word that it is in, relaxed, change the byte, store the word, relaxed; in some order, some of them twice. Bytes
+/// of a word outside the range keep their value as long as nobody else writes them.
+///
+/// # Safety
+///
+/// `dst` is valid for atomic writes of `len` bytes and, widened to whole aligned words, of atomic reads; `src` for reads of
+/// `len` bytes, and the two do not overlap.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(always)]
+pub(crate) unsafe fn store_bytes(dst: *mut u8, src: *const u8, len: usize) {
+    let mut at = 0;
+    while at + 64 <= len {
+        // SAFETY: 64 bytes from `at` lie inside both ranges.
+        unsafe { move_64(dst.wrapping_add(at), src.wrapping_add(at)) };
+        at += 64;
+    }
+    while at + 16 <= len {
+        // SAFETY: 16 bytes from `at` lie inside both ranges.
+        unsafe { move_16(dst.wrapping_add(at), src.wrapping_add(at)) };
+        at += 16;
+    }
+    if at == len {
+        return;
+    }
+    if len >= 16 {
+        // The last 16 once more with the rest behind them.
+        // SAFETY: they lie inside both ranges.
+        return unsafe { move_16(dst.wrapping_add(len - 16), src.wrapping_add(len - 16)) };
+    }
+    if len >= 8 {
+        for at in [0, len - 8] {
+            // SAFETY: 8 bytes from `at` lie inside `src`, and every bit pattern is a number.
+            let eight = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
+            // SAFETY: and inside `dst`.
+            unsafe { store_8(dst.wrapping_add(at), eight) };
+        }
+        return;
+    }
+    while at < len {
+        // SAFETY: `at < len`.
+        let byte = unsafe { src.wrapping_add(at).read() };
+        // SAFETY: `at < len`; SSE2 or not, a byte's store is one.
+        unsafe {
+            core::arch::asm!(
+                "mov byte ptr [{dst}], {byte}",
+                byte = in(reg_byte) byte,
+                dst = in(reg) dst.wrapping_add(at),
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 1;
+    }
+}
+
+/// Stores a number at any address: as [`store_bytes`].
+///
+/// # Safety
+///
+/// As [`store_bytes`], for 8 bytes.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(always)]
+pub(crate) unsafe fn store_8(dst: *mut u8, value: u64) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        core::arch::asm!(
+            "mov qword ptr [{dst}], {value}",
+            value = in(reg) value,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Stores a number at any address: as [`store_bytes`].
+///
+/// # Safety
+///
+/// As [`store_bytes`], for 4 bytes.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(always)]
+pub(crate) unsafe fn store_4(dst: *mut u8, value: u32) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        core::arch::asm!(
+            "mov dword ptr [{dst}], {value:e}",
+            value = in(reg) value,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies 16 bytes: as [`store_bytes`].
+///
+/// # Safety
+///
+/// As [`store_bytes`], for 16 bytes.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+#[inline(always)]
+unsafe fn move_16(dst: *mut u8, src: *const u8) {
+    use core::arch::x86_64::__m128i;
+    // SAFETY: the caller's contract.
+    let four = unsafe { src.cast::<__m128i>().read_unaligned() };
+    // SAFETY: the caller's contract.
+    unsafe {
+        core::arch::asm!(
+            "movups [{dst}], {four}",
+            four = in(xmm_reg) four,
+            dst = in(reg) dst,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// Stores four numbers at `dst + AT`.
 ///
 /// # Safety

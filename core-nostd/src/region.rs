@@ -510,6 +510,41 @@ impl WindowMut<'_> {
         }
     }
 
+    /// Stores a frame of the WAL at `offset`, at any alignment, Relaxed: 13 bytes of header, the payload, the checksum.
+    #[inline(always)]
+    pub(crate) fn wal_frame(&self, offset: usize, seq: u64, kind: u8, payload: &[u8], crc: u32) {
+        let len = payload.len();
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom)))]
+        {
+            let whole = len + 17;
+            if whole > self.len || offset > self.len - whole {
+                out_of_range(offset, whole, self.len);
+            }
+            let base = self.base.wrapping_add(offset);
+            // SAFETY: the test above proved `whole` bytes from `base` to be inside the region, which is whole words that
+            // `RegionMut` makes writable; the first 8 of them.
+            unsafe { crate::copy::store_8(base, seq) };
+            // SAFETY: as above: the 8 that end with the header; the first three of them are stored again.
+            unsafe {
+                crate::copy::store_8(base.wrapping_add(5), seq >> 40 | (len as u64) << 24 | u64::from(kind) << 56)
+            };
+            // SAFETY: as above: behind the 13 bytes of the header; private memory does not overlap a region.
+            unsafe { crate::copy::store_bytes(base.wrapping_add(13), payload.as_ptr(), len) };
+            // SAFETY: as above: the last 4 of them.
+            unsafe { crate::copy::store_4(base.wrapping_add(13 + len), crc) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri), not(loom))))]
+        {
+            let mut head = [0; 13];
+            head[..8].copy_from_slice(&seq.to_le_bytes());
+            head[8..12].copy_from_slice(&(len as u32).to_le_bytes());
+            head[12] = kind;
+            self.copy_in(offset, &head);
+            self.copy_in(offset + 13, payload);
+            self.copy_in(offset + 13 + len, &crc.to_le_bytes());
+        }
+    }
+
     #[inline(never)]
     fn copy_in_unaligned(&self, offset: usize, bytes: &[u8]) {
         let skip = offset % 4;

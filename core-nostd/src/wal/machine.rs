@@ -416,7 +416,12 @@ impl<R: RegionMut> Machine<R> {
         }
         let fields = [
             ("segment_id", start.segment_id, start.segment_id != 0),
-            ("predecessor", start.predecessor.segment, start.predecessor.segment < start.segment_id),
+            (
+                "predecessor",
+                start.predecessor.segment,
+                start.predecessor.segment < start.segment_id
+                    && (start.predecessor.segment == 0) == (start.predecessor.offset == 0),
+            ),
             ("first_seq", start.first_seq, (1..layout::SEQ_END).contains(&start.first_seq)),
             ("durable", start.durable.segment, start.durable.segment <= start.segment_id),
             ("durable_seq", start.durable_seq, start.durable_seq < start.first_seq),
@@ -735,6 +740,7 @@ impl<R: RegionMut> Machine<R> {
             return Err(RetireError::Busy);
         }
         self.kept_from = self.kept_from.max(kept_from);
+        self.carry_on(Kind::Data, &[], None);
         self.recycle_trouble = None;
         self.retiring = Retiring::Ready(segment);
         Ok(())
@@ -828,10 +834,10 @@ impl<R: RegionMut> Machine<R> {
 
     /// Bytes that a batch at `offset` may take: the segment's last block is kept for the batch that closes.
     fn room_at(&self, offset: u64) -> usize {
+        let end = self.config.segment_len - u64::from(self.config.block_size);
         #[cfg(feature = "planted")]
-        let offset =
-            if self.config.planted.segment_end { offset - u64::from(self.config.block_size) * 2 } else { offset };
-        let left = (self.config.segment_len - u64::from(self.config.block_size)).saturating_sub(offset);
+        let end = if self.config.planted.segment_end { end + 2 * u64::from(self.config.block_size) } else { end };
+        let left = end.saturating_sub(offset);
         left.min(self.config.batch_len.into()) as usize
     }
 
@@ -888,8 +894,38 @@ impl<R: RegionMut> Machine<R> {
     /// Puts a frame behind what is gathered. There is room.
     #[inline]
     fn put(&mut self, kind: Kind, payload: &[u8]) {
-        self.frame(self.fill, kind, self.next_seq, &[payload]);
+        self.frame(self.fill, kind, self.next_seq, payload);
         self.fill += FRAME_OVERHEAD + payload.len();
+    }
+
+    /// Stores a frame at `at` of the gathering buffer.
+    #[inline]
+    fn frame(&self, at: usize, kind: Kind, seq: u64, payload: &[u8]) {
+        let mut crc = self.crc_of_header(kind, seq, payload.len());
+        crc.update(payload);
+        self.region.window_mut().wal_frame(self.base + at, seq, kind as u8, payload, crc.finalize());
+    }
+
+    /// The sum so far of a frame whose payload follows.
+    ///
+    /// The header and the payload are two runs: putting them together first costs more than it saves, because the sum
+    /// then loads bytes across the stores that have just been made (13.8 ns for 128 bytes in two runs, 30 copied together).
+    #[inline]
+    fn crc_of_header(&self, kind: Kind, seq: u64, len: usize) -> crc32fast::Hasher {
+        let mut crc = crc32fast::Hasher::new_with_initial(self.salt);
+        crc.update(&header_bytes(kind, seq, len));
+        crc
+    }
+
+    /// Stores a frame whose payload is `len` bytes that `fill` stores, from an offset of the region on, and sums.
+    fn frame_in_parts(&mut self, kind: Kind, len: usize, fill: impl FnOnce(&Self, usize, &mut crc32fast::Hasher)) {
+        let mut crc = self.crc_of_header(kind, self.next_seq, len);
+        let window = self.region.window_mut();
+        let at = self.base + self.fill;
+        window.copy_in(at, &header_bytes(kind, self.next_seq, len));
+        fill(self, at + FRAME_HEADER_LEN, &mut crc);
+        window.copy_in(at + FRAME_HEADER_LEN + len, &crc.finalize().to_le_bytes());
+        self.fill += FRAME_OVERHEAD + len;
     }
 
     /// Puts the application's meta bytes as a frame with one entry.
@@ -897,53 +933,39 @@ impl<R: RegionMut> Machine<R> {
         let mut head = [0; ENTRY_HEADER_LEN];
         head[0] = Kind::Meta as u8;
         head[4..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        let padding = payload.len().next_multiple_of(4) - payload.len();
-        self.frame(self.fill, Kind::Meta, self.next_seq, &[&head, payload, &[0; 3][..padding]]);
-        self.fill += FRAME_OVERHEAD + carry::entry_len(payload.len());
+        let padding = &[0; 3][..payload.len().next_multiple_of(4) - payload.len()];
+        self.frame_in_parts(Kind::Meta, carry::entry_len(payload.len()), |this, mut to, crc| {
+            for part in [&head[..], payload, padding] {
+                crc.update(part);
+                this.region.window_mut().copy_in(to, part);
+                to += part.len();
+            }
+        });
     }
 
-    /// Stores a frame at `at` of the gathering buffer.
-    fn frame(&self, at: usize, kind: Kind, seq: u64, parts: &[&[u8]]) {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let mut head = [0; FRAME_HEADER_LEN];
-        head[..8].copy_from_slice(&seq.to_le_bytes());
-        head[8..12].copy_from_slice(&(len as u32).to_le_bytes());
-        head[12] = kind as u8;
-        let window = self.region.window_mut();
-        let mut crc = crc32fast::Hasher::new_with_initial(self.salt);
-        let mut to = self.base + at;
-        for part in core::iter::once(&&head[..]).chain(parts) {
-            crc.update(part);
-            window.copy_in(to, part);
-            to += part.len();
+    /// Fills up the last block with a frame of zeros, or with zeros where not even an empty frame fits.
+    fn pad(&mut self) {
+        const ZEROS: [u8; 1024] = [0; 1024];
+        let left = self.fill.next_multiple_of(self.config.block_size as usize) - self.fill;
+        self.region.window_mut().zero(self.base + self.fill, left);
+        if let Some(len) = left.checked_sub(FRAME_OVERHEAD) {
+            self.frame_in_parts(Kind::Pad, len, |_, _, crc| {
+                let mut left = len;
+                while left > 0 {
+                    let part = left.min(ZEROS.len());
+                    crc.update(&ZEROS[..part]);
+                    left -= part;
+                }
+            });
+        } else {
+            self.fill += left;
         }
-        window.copy_in(to, &crc.finalize().to_le_bytes());
     }
 
     /// Fills up the last block, writes the batch's own frame and hands the batch over to be written.
     fn seal(&mut self, flags: u32) {
-        const ZEROS: [u8; 1024] = [0; 1024];
-        let block = self.config.block_size as usize;
-        let len = self.fill.next_multiple_of(block);
-        let left = len - self.fill;
-        let window = self.region.window_mut();
-        window.zero(self.base + self.fill, left);
-        if let Some(payload) = left.checked_sub(FRAME_OVERHEAD) {
-            let mut head = [0; FRAME_HEADER_LEN];
-            head[..8].copy_from_slice(&self.next_seq.to_le_bytes());
-            head[8..12].copy_from_slice(&(payload as u32).to_le_bytes());
-            head[12] = Kind::Pad as u8;
-            let mut crc = crc32fast::Hasher::new_with_initial(self.salt);
-            crc.update(&head);
-            let mut rest = payload;
-            while rest > 0 {
-                let part = rest.min(ZEROS.len());
-                crc.update(&ZEROS[..part]);
-                rest -= part;
-            }
-            window.copy_in(self.base + self.fill, &head);
-            window.copy_in(self.base + len - 4, &crc.finalize().to_le_bytes());
-        }
+        self.pad();
+        let len = self.fill;
         let payload = BatchPayload {
             durable_segment: self.durable.position.segment.into(),
             durable_offset: self.durable.position.offset.into(),
@@ -952,7 +974,7 @@ impl<R: RegionMut> Machine<R> {
             len: (len as u32).into(),
             flags: flags.into(),
         };
-        self.frame(0, Kind::Batch, self.batch_first_seq, &[payload.as_bytes()]);
+        self.frame(0, Kind::Batch, self.batch_first_seq, payload.as_bytes());
         let index = self.index(self.batch);
         self.slots[index] = Slot {
             segment: self.at.segment,
@@ -1016,7 +1038,8 @@ impl<R: RegionMut> Machine<R> {
             return None;
         }
         if self.ready().is_none() {
-            if self.open && self.wanted > self.batch {
+            // Where it cannot be written yet, more may be gathered meanwhile.
+            if self.open && self.wanted > self.batch && self.preparing == Preparing::No {
                 self.seal(0);
             } else if self.life == Life::Closing && !self.open && self.durable.batches == self.batch {
                 // Empty, and only now: that it is there proves all before it.
@@ -1116,7 +1139,7 @@ impl<R: RegionMut> Machine<R> {
                 // The block that it ended in is written again, whole.
                 let whole = len - len % block;
                 slot.done += whole;
-                slot.empty = if whole == 0 { slot.empty + 1 } else { 0 };
+                (slot.empty, slot.again) = if whole == 0 { (slot.empty + 1, slot.again) } else { (0, 0) };
                 if slot.empty >= EMPTY_MAX {
                     self.die(Poison::Short { missing: left });
                 }
@@ -1213,16 +1236,19 @@ impl<R: RegionMut> Machine<R> {
         if let Some(meta) = start.meta {
             self.carry_on(Kind::Meta, meta, None);
         }
+        let mut last = 0;
         for truncation in start.truncations {
-            if truncation.after >= truncation.at || truncation.at > self.next_seq {
+            // Sorted, disjoint, in the past.
+            if truncation.after < last || truncation.after >= truncation.at || truncation.at > self.next_seq {
                 return Err(ConfigError::Start { name: "truncation", found: truncation.at });
             }
+            last = truncation.at;
             self.carry_on(Kind::Truncate, &[], Some(*truncation));
         }
         Ok(())
     }
 
-    /// Takes over what a control frame says. It fits.
+    /// Takes over what a control frame says, which fits, and drops the truncations that are done with.
     fn carry_on(&mut self, kind: Kind, payload: &[u8], truncation: Option<Truncation>) {
         let (from, to) = (self.half, 1 - self.half);
         let window = self.region.window_mut();
@@ -1288,8 +1314,6 @@ impl<R: RegionMut> Machine<R> {
 
     /// Puts the meta frame at the head of a segment: all that stands.
     fn carry_in(&mut self) {
-        // As a change that changes nothing but drops the truncations that are done with.
-        self.carry_on(Kind::Data, &[], None);
         let len = self.standing_len(self.vote, self.meta, self.truncations);
         let from = self.carry_at(self.half);
         #[cfg(feature = "planted")]
@@ -1300,26 +1324,26 @@ impl<R: RegionMut> Machine<R> {
             }
             _ => (from, len),
         };
-        let mut head = [0; FRAME_HEADER_LEN];
-        head[..8].copy_from_slice(&self.next_seq.to_le_bytes());
-        head[8..12].copy_from_slice(&(len as u32).to_le_bytes());
-        head[12] = Kind::Meta as u8;
-        let window = self.region.window_mut();
-        let mut crc = crc32fast::Hasher::new_with_initial(self.salt);
-        crc.update(&head);
-        let mut to = self.base + self.fill;
-        window.copy_in(to, &head);
-        to += head.len();
-        let mut part = [0; 64];
-        for at in (0..len).step_by(part.len()) {
-            let part = &mut part[..(len - at).min(64)];
-            window.copy_out(from + at, part);
-            crc.update(part);
-            window.copy_in(to, part);
-            to += part.len();
-        }
-        window.copy_in(to, &crc.finalize().to_le_bytes());
-        self.fill += FRAME_OVERHEAD + len;
+        self.frame_in_parts(Kind::Meta, len, |this, to, crc| {
+            let window = this.region.window_mut();
+            let mut part = [0; 64];
+            for at in (0..len).step_by(part.len()) {
+                let part = &mut part[..(len - at).min(64)];
+                window.copy_out(from + at, part);
+                crc.update(part);
+                window.copy_in(to + at, part);
+            }
+        });
         self.set_cap();
     }
+}
+
+/// The 13 bytes before a frame's payload.
+#[inline]
+fn header_bytes(kind: Kind, seq: u64, len: usize) -> [u8; FRAME_HEADER_LEN] {
+    let mut head = [0; FRAME_HEADER_LEN];
+    head[..8].copy_from_slice(&seq.to_le_bytes());
+    head[8..12].copy_from_slice(&(len as u32).to_le_bytes());
+    head[12] = kind as u8;
+    head
 }
