@@ -805,8 +805,7 @@ impl<R: RegionMut> Machine<R> {
         if let Preparing::Stalled(errno) = self.preparing {
             return Err(AppendError::Stalled { errno });
         }
-        // Not one batch may count past the end.
-        if self.next_seq + u64::from(self.config.batch_len) >= layout::SEQ_END {
+        if !self.seqs_left() {
             return Err(AppendError::SeqEnd);
         }
         let needed = len + FRAME_OVERHEAD;
@@ -875,8 +874,14 @@ impl<R: RegionMut> Machine<R> {
         let may = self.open
             && self.life == Life::Open
             && self.poison.is_none()
+            && self.seqs_left()
             && !matches!(self.preparing, Preparing::Stalled(_));
         self.cap = if may { self.room } else { self.fill };
+    }
+
+    /// Whether a whole batch of the smallest frames could be numbered.
+    fn seqs_left(&self) -> bool {
+        self.next_seq + u64::from(self.config.batch_len) < layout::SEQ_END
     }
 
     fn buffer(&self, batch: u64) -> usize {
