@@ -104,11 +104,13 @@ fn d_2_failed_sync_is_fatal() {
                 let (mut log, mut disk) = log(config(depth, sync));
                 let (mut count, mut acknowledged) = (0, 0);
                 for round in 0..8u8 {
-                    match log.append(&[round; 40]) {
-                        Ok(seq) => log.demand(seq),
-                        Err(refusal) => assert_eq!(refusal, AppendError::Poisoned),
+                    for _ in 0..depth {
+                        match log.append(&[round; 40]) {
+                            Ok(seq) => log.demand(seq),
+                            Err(refusal) => assert_eq!(refusal, AppendError::Poisoned),
+                        }
+                        disk.take(&mut log);
                     }
-                    disk.take(&mut log);
                     // Newest first: what came before the failure completes behind it.
                     while let Some(one) = disk.under_way.last() {
                         let syncs = matches!(one.op, Op::Write { sync: true, .. } | Op::Sync { .. });

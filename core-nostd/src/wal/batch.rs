@@ -38,6 +38,11 @@ impl BatchHead {
     /// Damage with its offset: too few bytes, another kind of frame, a wrong checksum, another place's batch, or a value
     /// that no writer stores.
     pub fn parse(bytes: &[u8], offset: u64, header: &Header) -> Result<BatchHead, Damage> {
+        let block = u64::from(header.block_size);
+        let segment_len = header.segment_len.min(layout::MAX_SEGMENT_LEN);
+        if offset < block || !offset.is_multiple_of(block) || offset >= segment_len {
+            return Err(Damage::at(offset, Fault::Field { name: "at", found: offset }));
+        }
         let Some(frame) = bytes.get(..BATCH_FRAME_LEN) else {
             let fault = Fault::Short { needed: BATCH_FRAME_LEN as u64, found: bytes.len() as u64 };
             return Err(Damage::at(offset, fault));
@@ -58,10 +63,9 @@ impl BatchHead {
             durable_seq: payload.durable_seq.get(),
             closed: payload.flags.get() & layout::CLOSED != 0,
         };
-        let block = u64::from(header.block_size);
-        let left = header.segment_len.saturating_sub(offset);
+        let left = segment_len - offset;
         let here = Position { segment: header.segment_id, offset };
-        if payload.at.get() != offset || offset < block || !offset.is_multiple_of(block) {
+        if payload.at.get() != offset {
             return field(FRAME_HEADER_LEN + 24, "at", payload.at.get());
         }
         if u64::from(head.len) > left {

@@ -114,7 +114,7 @@ pub struct Entries<'a> {
 impl<'a> Entries<'a> {
     fn step(&mut self) -> Result<Entry<'a>, Damage> {
         let offset = self.offset;
-        let field = |at: usize, name, found| Damage::at(offset + at as u64, Fault::Field { name, found });
+        let field = |at: usize, name, found| Damage::at(offset.saturating_add(at as u64), Fault::Field { name, found });
         let left = self.rest.len() as u64;
         let Ok((head, rest)) = EntryHeader::read_from_prefix(self.rest) else {
             let fault = Fault::Short { needed: ENTRY_HEADER_LEN as u64, found: left };
@@ -131,7 +131,7 @@ impl<'a> Entries<'a> {
         let (bytes, rest) = rest.split_at(len);
         let (padding, rest) = rest.split_at(len.next_multiple_of(4) - len);
         if let Some(found) = padding.iter().find(|byte| **byte != 0) {
-            let at = offset + (ENTRY_HEADER_LEN + len) as u64;
+            let at = offset.saturating_add((ENTRY_HEADER_LEN + len) as u64);
             return Err(Damage::at(at, Fault::Padding { found: *found }));
         }
         let entry = match Kind::from_flags(head.kind) {
@@ -150,7 +150,7 @@ impl<'a> Entries<'a> {
             _ => return Err(field(0, "kind", head.kind.into())),
         };
         self.rest = rest;
-        self.offset += claimed;
+        self.offset = offset.saturating_add(claimed);
         Ok(entry)
     }
 }
