@@ -15,11 +15,18 @@
 //! ```
 
 use crate::{
-    Entry, File, FileId, HUGE_PAGE, Lock, MAP_ALIGN, Memory, MemoryOptions, Open, PageSize, Platform, Pool, Processor,
-    Trouble, TroubleKind, Woken,
+    Entry, File, FileId, HUGE_PAGE, Lock, MAP_ALIGN, Medium, Memory, MemoryOptions, Open, PageSize, Platform, Pool,
+    Processor, Trouble, TroubleKind, WalDriver, WalOptions, WalWay, Woken,
 };
-use chronicle_core::{REGION_ALIGN, Region, RegionMut};
-use std::{path::Path, time::Duration};
+use chronicle_core::{
+    REGION_ALIGN, Region, RegionMut,
+    wal::{Op, OpId, Outcome, SyncBy},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Makes a `#[test]` of every check, each with a platform of its own and a scratch directory of its own.
 ///
@@ -51,6 +58,16 @@ macro_rules! conformance {
             guarded_mappings_survive_a_cut
             a_pool_has_a_share_for_each_processor
             waiting_ends
+            filling_writes_zeros
+            wal_says_what_it_uses
+            wal_writes_are_read_back
+            wal_buffers_are_reused_after_their_outcome
+            wal_outcomes_come_once_each
+            wal_refuses_what_no_driver_takes
+            wal_never_grows_a_short_file
+            wal_segments_come_and_go
+            wal_is_dropped_with_writes_in_flight
+            wal_belongs_to_many_threads_or_to_one
             clocks_and_identities_hold
             barriers_are_what_support_says
             media_have_room
@@ -596,6 +613,368 @@ pub fn waiting_ends<P: Platform>(platform: &P, dir: &Path) {
     assert_eq!(map.window().load(128), 5);
 }
 
+/// What is filled is zero, whatever stood there, and nothing else is touched.
+pub fn filling_writes_zeros<P: Platform>(platform: &P, dir: &Path) {
+    scratch(platform, dir);
+    let file = holding(platform, &dir.join("file"), &[7; 10_000]);
+    file.fill(5000, 6000).unwrap();
+    file.fill(9999, 700_001).unwrap();
+    file.fill(3, 3).unwrap();
+    file.fill(3, 2).unwrap();
+    let mut expected = vec![7; 9999];
+    expected[5000..6000].fill(0);
+    expected.resize(700_001, 0);
+    assert_eq!(content(&file), expected);
+    file.sync().unwrap();
+    platform.open(&dir.join("file"), Open::Read).unwrap().fill(0, 1).expect_err("opened for reading");
+}
+
+/// Length of a block, and of a segment, in what follows.
+const BLOCK: usize = 4096;
+const SEGMENT: u64 = 16 * BLOCK as u64;
+
+const WAYS: [WalWay; 4] = [WalWay::Auto, WalWay::Uring, WalWay::Direct, WalWay::Buffered];
+
+/// A driver, its memory of so many blocks, and the directory with its segments.
+struct Log<P: Platform> {
+    platform: P,
+    dir: PathBuf,
+    memory: Arc<P::MapMut>,
+    driver: P::Wal,
+    /// Operations so far.
+    ops: u32,
+    lock: P::File,
+}
+
+impl<P: Platform> Log<P> {
+    fn new(platform: &P, dir: &Path, blocks: usize, options: &WalOptions) -> Log<P> {
+        scratch(platform, dir);
+        let lock = platform.open(&dir.join("writer.lock"), Open::EnsurePrivate).unwrap();
+        assert!(lock.try_lock(Lock::Exclusive).unwrap());
+        let memory = Arc::new(platform.memory(blocks * BLOCK, &MemoryOptions::default()).unwrap().map);
+        let driver = platform.wal(memory.clone(), &lock, options).unwrap();
+        Log { platform: platform.clone(), dir: dir.to_owned(), memory, driver, ops: 0, lock }
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.dir.join(format!("{segment}.wal"))
+    }
+
+    /// A whole segment, every byte of it written.
+    fn attach(&self, segment: u64) {
+        let file = self.platform.open(&self.path(segment), Open::Create).unwrap();
+        file.allocate(SEGMENT).unwrap();
+        file.fill(0, SEGMENT).unwrap();
+        file.sync().unwrap();
+        self.driver.attach(segment, &self.path(segment)).unwrap();
+    }
+
+    fn id(&mut self) -> OpId {
+        self.ops += 1;
+        OpId::from_number(self.ops)
+    }
+
+    /// A write of one block, full of `byte`, from the block of memory at `from`.
+    fn write(&mut self, segment: u64, block: u64, from: usize, byte: u8) -> OpId {
+        self.memory.window_mut().copy_in(from * BLOCK, &[byte; BLOCK]);
+        let (op, sync) = (self.id(), self.driver.mode().sync == SyncBy::Write);
+        let (offset, from, len) = (block * BLOCK as u64, from * BLOCK, BLOCK as u32);
+        self.driver.submit(&Op::Write { op, segment, offset, from, len, sync }).unwrap();
+        op
+    }
+
+    fn sync(&mut self, segment: u64) -> OpId {
+        let op = self.id();
+        self.driver.submit(&Op::Sync { op, segment }).unwrap();
+        op
+    }
+
+    /// The next outcomes, at least one where something is in flight.
+    fn reap(&self) -> Vec<(OpId, Outcome)> {
+        let mut ended = Vec::new();
+        let count = self.driver.reap(true, &mut |op, outcome| ended.push((op, outcome))).unwrap();
+        assert_eq!(count, ended.len());
+        ended
+    }
+
+    /// All outcomes: each of these once, and all went well.
+    fn finish(&self, mut expected: Vec<(OpId, u32)>) {
+        while !expected.is_empty() {
+            let ended = self.reap();
+            assert!(!ended.is_empty(), "{expected:?} never ended");
+            for (op, outcome) in ended {
+                let at = expected.iter().position(|(expected, _)| *expected == op);
+                let (_, len) =
+                    expected.swap_remove(at.unwrap_or_else(|| panic!("{op:?} has ended before, or never was")));
+                assert_eq!(outcome, Outcome::Done(len), "{op:?}");
+            }
+        }
+        assert_eq!(self.reap(), [], "nothing is in flight, and nobody waits for it");
+        assert_eq!(self.driver.reap(false, &mut |op, _| panic!("{op:?}")).unwrap(), 0);
+    }
+
+    /// The first byte of each block, of which all are the same.
+    fn blocks(&self, segment: u64) -> Vec<u8> {
+        let bytes = content(&self.platform.open(&self.path(segment), Open::Read).unwrap());
+        assert_eq!(bytes.len() as u64, SEGMENT, "a driver changed the length of a segment");
+        let blocks = bytes.chunks(BLOCK);
+        blocks.inspect(|block| assert!(block.iter().all(|byte| *byte == block[0]))).map(|block| block[0]).collect()
+    }
+}
+
+fn ways() -> impl Iterator<Item = WalOptions> {
+    WAYS.into_iter().map(|way| WalOptions { way, ..WalOptions::default() })
+}
+
+/// A driver says which way it goes, why not the one asked for, and whether anything is durable where it goes.
+pub fn wal_says_what_it_uses<P: Platform>(platform: &P, dir: &Path) {
+    for options in ways() {
+        let log = Log::new(platform, dir, 1, &options);
+        let mode = log.driver.mode();
+        let (asked, got) = (options.way, mode.way);
+        assert_ne!(got, WalWay::Auto, "{mode}");
+        assert!(asked == WalWay::Auto || asked == got || mode.why.is_some(), "{asked} asked for, {mode}");
+        assert!(!mode.direct || got != WalWay::Buffered, "{mode}");
+        assert_ne!(mode.sync, SyncBy::Request, "when to sync is not a driver's to say");
+        let durable = platform.medium(dir).unwrap() == Medium::Disk && platform.support().durable_sync;
+        assert_eq!(mode.durable, durable, "{mode}");
+        assert!(mode.durable || mode.why.is_some(), "{mode}");
+        assert!(mode.to_string().starts_with(mode.driver) && !mode.driver.is_empty());
+    }
+}
+
+/// What was written is in the file, by whatever way; a sync of its own goes with any.
+pub fn wal_writes_are_read_back<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 4, &options);
+        let segment = number as u64 + 1;
+        log.attach(segment);
+        let mut all: Vec<_> =
+            (0..3).map(|i| (log.write(segment, 15 - i, i as usize, 5 + i as u8), BLOCK as u32)).collect();
+        // Several blocks at once, not from the beginning of memory.
+        log.finish(std::mem::take(&mut all));
+        (1..4).for_each(|at| log.memory.window_mut().copy_in(at * BLOCK, &[at as u8; BLOCK]));
+        let (op, from, len) = (log.id(), BLOCK, 3 * BLOCK as u32);
+        log.driver.submit(&Op::Write { op, segment, offset: 2 * BLOCK as u64, from, len, sync: true }).unwrap();
+        log.finish(vec![(op, len)]);
+        all.push((log.sync(segment), 0));
+        log.finish(all);
+        assert_eq!(log.blocks(segment), [0, 0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 7, 6, 5], "{}", log.driver.mode());
+    }
+}
+
+/// A buffer is free when its write has ended, and not before: many writes through few buffers.
+pub fn wal_buffers_are_reused_after_their_outcome<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let depth = usize::from(options.depth);
+        let mut log = Log::new(platform, dir, depth, &options);
+        let (mut free, mut busy) = ((0..depth).collect::<Vec<_>>(), Vec::new());
+        let take_back = |log: &Log<P>, free: &mut Vec<usize>, busy: &mut Vec<(OpId, usize)>| {
+            for (op, outcome) in log.reap() {
+                assert_eq!(outcome, Outcome::Done(BLOCK as u32));
+                let at = busy.iter().position(|(id, _)| *id == op).expect("an outcome of ours");
+                free.push(busy.swap_remove(at).1);
+            }
+        };
+        for round in 0..6 {
+            let segment = 10 * number as u64 + round + 1;
+            log.attach(segment);
+            for block in 0..16 {
+                if free.is_empty() {
+                    take_back(&log, &mut free, &mut busy);
+                }
+                let from = free.pop().expect("waiting frees one");
+                busy.push((log.write(segment, block, from, (16 * round + block + 1) as u8), from));
+            }
+        }
+        while !busy.is_empty() {
+            take_back(&log, &mut free, &mut busy);
+        }
+        for round in 0..6 {
+            let expected: Vec<u8> = (0..16).map(|block| 16 * round + block + 1).collect();
+            assert_eq!(log.blocks(10 * number as u64 + u64::from(round) + 1), expected, "{}", log.driver.mode());
+        }
+    }
+}
+
+/// Outcomes are told by whoever asks, once, and asking without waiting tells them too.
+pub fn wal_outcomes_come_once_each<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 4, &options);
+        let segment = number as u64 + 1;
+        log.attach(segment);
+        log.finish(Vec::new());
+        for round in 0..5 {
+            let mut all: Vec<_> = (0..4).map(|i| (log.write(segment, i, i as usize, round), BLOCK as u32)).collect();
+            if round % 2 == 0 {
+                let mut ended = Vec::new();
+                while ended.is_empty() {
+                    log.driver.reap(false, &mut |op, outcome| ended.push((op, outcome))).unwrap();
+                    std::thread::yield_now();
+                }
+                for (op, outcome) in ended {
+                    assert_eq!(outcome, Outcome::Done(BLOCK as u32));
+                    all.swap_remove(all.iter().position(|(id, _)| *id == op).unwrap());
+                }
+            }
+            all.push((log.sync(segment), 0));
+            log.finish(all);
+        }
+    }
+}
+
+/// An operation that makes no sense is refused as it is handed in, and does nothing.
+pub fn wal_refuses_what_no_driver_takes<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 2, &options);
+        let segment = number as u64 + 1;
+        log.attach(segment);
+        let (block, op) = (BLOCK as u64, log.id());
+        let write = |segment, offset, from, len| Op::Write { op, segment, offset, from, len, sync: true };
+        let memory = log.memory.len();
+        for (why, refusal) in [
+            ("half a block off in the file", write(segment, block / 2, 0, BLOCK as u32)),
+            ("a byte off in memory", write(segment, 0, 1, BLOCK as u32)),
+            ("half a block off in memory", write(segment, 0, BLOCK / 2, BLOCK as u32)),
+            ("half a block long", write(segment, 0, 0, BLOCK as u32 / 2)),
+            ("nothing to write", write(segment, 0, 0, 0)),
+            ("at the end of the segment", write(segment, SEGMENT, 0, BLOCK as u32)),
+            ("across the end of the segment", write(segment, SEGMENT - block, 0, 2 * BLOCK as u32)),
+            ("beyond the end of anything", write(segment, u64::MAX - block + 1, 0, BLOCK as u32)),
+            ("at the end of memory", write(segment, 0, memory, BLOCK as u32)),
+            ("across the end of memory", write(segment, 0, memory - BLOCK, 2 * BLOCK as u32)),
+            ("beyond all memory", write(segment, 0, usize::MAX - BLOCK + 1, BLOCK as u32)),
+            ("a change of names", Op::Recycle { op, segment }),
+        ] {
+            log.driver.submit(&refusal).expect_err(why);
+        }
+        refused(TroubleKind::NotFound, log.driver.submit(&write(77, 0, 0, BLOCK as u32)));
+        refused(TroubleKind::NotFound, log.driver.submit(&Op::Sync { op, segment: 77 }));
+        refused(TroubleKind::NotFound, log.driver.detach(77));
+        refused(TroubleKind::NotFound, log.driver.attach(77, &dir.join("absent")));
+        refused(TroubleKind::Exists, log.driver.attach(segment, &log.path(segment)));
+        log.finish(Vec::new());
+        let last = log.write(segment, 15, 1, 9);
+        log.finish(vec![(last, BLOCK as u32)]);
+        let mut expected = [0; 16];
+        expected[15] = 9;
+        assert_eq!(log.blocks(segment), expected);
+    }
+}
+
+/// A file shorter than a segment should be stays as short as it is.
+pub fn wal_never_grows_a_short_file<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 1, &options);
+        let segment = number as u64 + 1;
+        let file = holding(platform, &log.path(segment), &[1; 2 * BLOCK + 100]);
+        file.sync().unwrap();
+        log.driver.attach(segment, &log.path(segment)).unwrap();
+        let op = log.id();
+        let offset = 2 * BLOCK as u64;
+        log.driver
+            .submit(&Op::Write { op, segment, offset, from: 0, len: BLOCK as u32, sync: true })
+            .expect_err("the block is not all there");
+        log.finish(Vec::new());
+        assert_eq!(content(&file), [1; 2 * BLOCK + 100]);
+    }
+}
+
+/// Segments are attached and detached beside one another; one whose outcomes are not told yet stays.
+pub fn wal_segments_come_and_go<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 4, &options);
+        let first = 10 * number as u64 + 1;
+        (first..first + 3).for_each(|segment| log.attach(segment));
+        let all = (0..3).map(|i| (log.write(first + i, i, i as usize, i as u8 + 1), BLOCK as u32)).collect();
+        log.driver.detach(first).expect_err("a write's outcome is not told");
+        log.finish(all);
+        log.driver.detach(first).unwrap();
+        refused(TroubleKind::NotFound, log.driver.detach(first));
+        log.driver.detach(first + 1).unwrap();
+        let more = vec![(log.write(first + 2, 9, 0, 4), BLOCK as u32)];
+        log.finish(more);
+        // A segment goes on under its new name, and another one may get its old name.
+        platform.rename(&log.path(first + 2), &log.path(first + 3)).unwrap();
+        let more = vec![(log.write(first + 2, 10, 0, 5), BLOCK as u32)];
+        log.finish(more);
+        log.driver.attach(first, &log.path(first)).unwrap();
+        let more = vec![(log.write(first, 15, 0, 6), BLOCK as u32)];
+        log.finish(more);
+        let expected = |set: &[(usize, u8)]| {
+            let mut blocks = [0; 16];
+            set.iter().for_each(|(at, byte)| blocks[*at] = *byte);
+            blocks
+        };
+        assert_eq!(log.blocks(first), expected(&[(0, 1), (15, 6)]));
+        assert_eq!(log.blocks(first + 1), expected(&[(1, 2)]));
+        assert_eq!(log.blocks(first + 3), expected(&[(2, 3), (9, 4), (10, 5)]));
+    }
+}
+
+/// A driver that is gone looks at nobody's memory any more: what it was writing is what was to be written.
+pub fn wal_is_dropped_with_writes_in_flight<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let mut log = Log::new(platform, dir, 4, &options);
+        let segment = number as u64 + 1;
+        log.attach(segment);
+        for round in 0..8_u8 {
+            (0..4).for_each(|i| _ = log.write(segment, i, i as usize, round + 1));
+            let fresh = platform.wal(log.memory.clone(), &log.lock, &options).unwrap();
+            drop(std::mem::replace(&mut log.driver, fresh));
+            assert_eq!(Arc::strong_count(&log.memory), 2, "the driver's and ours");
+            log.memory.window_mut().zero(0, log.memory.len());
+            let found = log.blocks(segment);
+            assert!(found[..4].iter().all(|byte| *byte == round + 1), "{found:?} after {}", round + 1);
+            assert_eq!(found[4..], [0; 12]);
+            log.driver.attach(segment, &log.path(segment)).unwrap();
+        }
+    }
+}
+
+/// Several threads hand in and ask at once; each outcome is told to one of them. With one thread there is nothing to share.
+pub fn wal_belongs_to_many_threads_or_to_one<P: Platform>(platform: &P, dir: &Path) {
+    for (number, options) in ways().enumerate() {
+        let log = Log::new(platform, dir, 4, &options);
+        let segment = number as u64 + 1;
+        log.attach(segment);
+        let told = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let (log, told) = (&log, &told);
+                scope.spawn(move || {
+                    log.memory.window_mut().copy_in(thread as usize * BLOCK, &[thread as u8 + 1; BLOCK]);
+                    for round in 0..4 {
+                        let block = u64::from(4 * thread + round);
+                        let op = OpId::from_number(4 * thread + round);
+                        let (offset, from) = (block * BLOCK as u64, thread as usize * BLOCK);
+                        let write = Op::Write { op, segment, offset, from, len: BLOCK as u32, sync: true };
+                        log.driver.submit(&write).unwrap();
+                        let mine = |told: &Vec<(OpId, Outcome)>| told.iter().any(|(id, _)| *id == op);
+                        while !mine(&told.lock().unwrap()) {
+                            let mut ended = Vec::new();
+                            log.driver.reap(true, &mut |op, outcome| ended.push((op, outcome))).unwrap();
+                            told.lock().unwrap().extend(ended);
+                        }
+                    }
+                });
+            }
+        });
+        let mut told = told.into_inner().unwrap();
+        told.sort_by_key(|(op, _)| op.number());
+        let expected: Vec<_> = (0..16).map(|n| (OpId::from_number(n), Outcome::Done(BLOCK as u32))).collect();
+        assert_eq!(told, expected);
+        assert_eq!(log.blocks(segment), [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]);
+        drop(log);
+
+        let mut log = Log::new(platform, dir, 1, &WalOptions { one_thread: true, ..options });
+        log.driver.attach(segment, &log.path(segment)).unwrap();
+        let all = vec![(log.write(segment, 0, 0, 9), BLOCK as u32)];
+        log.finish(all);
+        assert_eq!(log.blocks(segment)[0], 9);
+    }
+}
+
 /// Clocks go forward, identities stay, random numbers do not repeat.
 pub fn clocks_and_identities_hold<P: Platform>(platform: &P, dir: &Path) {
     scratch(platform, dir);
@@ -633,7 +1012,7 @@ pub fn media_have_room<P: Platform>(platform: &P, dir: &Path) {
     refused(TroubleKind::NotFound, platform.free_bytes(&dir.join("absent")));
     refused(TroubleKind::NotFound, platform.medium(&dir.join("absent")));
     if let Some(memory) = platform.memory_dir() {
-        assert_eq!(platform.medium(&memory).unwrap(), crate::Medium::Memory);
+        assert_eq!(platform.medium(&memory).unwrap(), Medium::Memory);
         platform.list(&memory).unwrap();
     }
     drop(file);

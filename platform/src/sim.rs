@@ -4,12 +4,15 @@
 //! through the same generic parameter. It passes the same conformance suite. What it adds is everything that a real
 //! machine does too rarely to be tested:
 //!
-//! - **Power cuts** ([`Sim::crash`], [`Sim::crash_at`]). What was synced survives. What was not may survive, or not, or
+//! - **Power cuts** ([`Sim::crash`], [`Sim::crash_at`], and [`Sim::survivors`], which goes through all that may be left
+//!   instead of drawing it by chance). What was synced survives. What was not may survive, or not, or
 //!   in part: each page of 4 KiB may be of another moment, each sector of 512 bytes of a page on its way old or new,
 //!   each rename, creation and removal done or undone, a length old, new or between. At random operations single pages
 //!   are copied from memory to the medium, for mapped files as for written ones, so that any version that a page ever
 //!   had can be the one that is found.
-//! - **Killed processes** ([`Sim::start_process`], [`Sim::kill`], [`Sim::kill_at`]). Memory stays, locks go.
+//! - **Killed processes** ([`Sim::start_process`], [`Sim::kill`], [`Sim::kill_at`]). Memory stays, locks go, and what a
+//!   log's driver had given to the device lands later, if ever ([`Sim::land`]).
+//! - **Drivers of logs that are slow, out of order, interrupted and cut short** ([`SimWal`], [`Faults`]).
 //! - **Failed syncs, full disks, disks that lie** ([`Faults`]).
 //! - **Time** that stands still but for [`Sim::advance`], sleeping, and waits that run out.
 //!
@@ -40,10 +43,12 @@
 //! ```
 
 mod content;
+mod flight;
 mod machine;
 mod names;
 mod pages;
 mod random;
+mod survivors;
 mod wal;
 
 use crate::{
@@ -64,6 +69,7 @@ use std::{
     time::Duration,
 };
 
+pub use survivors::Survivors;
 pub use wal::SimWal;
 
 /// What goes wrong besides crashes, and how often.
@@ -72,7 +78,8 @@ pub struct Faults {
     /// One in so many operations is accompanied by the kernel writing back a few pages; 0: it never does before a
     /// sync.
     pub write_back_one_in: u64,
-    /// The sync of this number fails with `EIO`; counted from 1, files and directories, see [`Sim::syncs`].
+    /// The sync of this number fails with `EIO`; counted from 1, files, directories, and writes of drivers that
+    /// carry one; see [`Sim::syncs`].
     pub failing_sync: Option<u64>,
     /// One in so many syncs fails with `EIO`; 0: none.
     pub sync_fails_one_in: u64,
@@ -80,6 +87,22 @@ pub struct Faults {
     pub failing_operation: Option<u64>,
     /// Syncs succeed and do nothing: a device whose cache lies. [`Support::durable_sync`] tells.
     pub lying_sync: bool,
+    /// A sector that did not survive the tearing of what it was part of holds garbage, not what it held before: a device
+    /// without power-safe overwrite.
+    pub garbage: bool,
+    /// One in so many writes of a log's driver is interrupted before it did anything; 0: none.
+    pub interrupted_one_in: u64,
+    /// The driver's write of this number ends after so many bytes; counted from 1, see [`Sim::writes`].
+    pub short_write: Option<(u64, u32)>,
+    /// One in so many writes of a driver ends after fewer bytes than it has; 0: none.
+    pub write_is_short_one_in: u64,
+    /// The driver's write of this number fails with this errno, after a part of it that nobody tells.
+    pub failing_write: Option<(u64, i32)>,
+    /// One in so many writes of a driver fails with `EIO`; 0: none.
+    pub write_fails_one_in: u64,
+    /// One in so many operations is accompanied by a write of a dead process that lands at last; 0: they stay on their
+    /// way until [`Sim::land`].
+    pub late_one_in: u64,
     /// Size of the disk.
     pub disk_bytes: u64,
     /// Size of the memory directories together; see [`Sim::mount_memory`].
@@ -95,6 +118,13 @@ impl Default for Faults {
             sync_fails_one_in: 0,
             failing_operation: None,
             lying_sync: false,
+            garbage: false,
+            interrupted_one_in: 0,
+            short_write: None,
+            write_is_short_one_in: 0,
+            failing_write: None,
+            write_fails_one_in: 0,
+            late_one_in: 4,
             disk_bytes: u64::MAX,
             memory_bytes: u64::MAX,
         }
@@ -165,12 +195,19 @@ impl Sim {
     /// on. Called again it gives another possible survivor of the same moment.
     #[must_use]
     pub fn crash(&self) -> Sim {
-        Sim::boot(self.machine().survivor())
+        Sim::boot(self.machine().crash())
     }
 
     /// Cuts the power in operation `n`, which may or may not have happened then; see [`Sim::crash`] for what is left.
     pub fn crash_at(&self, n: u64) {
         self.machine().crash_at = Some(n);
+    }
+
+    /// Cuts the power, and goes through what may be left: all of it where the device may or may not have few operations,
+    /// `samples` by chance where it is more; see [`Survivors`]. This machine refuses everything from now on.
+    #[must_use]
+    pub fn survivors(&self, samples: u64) -> Survivors {
+        Survivors::new(self.clone(), samples)
     }
 
     /// Whether the power is cut.
@@ -185,10 +222,28 @@ impl Sim {
         self.machine().operations
     }
 
-    /// Syncs since boot, of files and directories.
+    /// Syncs since boot, of files and directories, and those that writes of drivers carry.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.machine().syncs
+    }
+
+    /// Writes of drivers of logs that were carried out since boot, whatever came of them.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.machine().writes
+    }
+
+    /// Writes of processes that died while they were on their way to the device.
+    #[must_use]
+    pub fn late_writes(&self) -> usize {
+        self.machine().late().count()
+    }
+
+    /// Lets one of [`Sim::late_writes`] land, whoever owns the file by now; `false` if there is none. They also do so by
+    /// chance: [`Faults::late_one_in`].
+    pub fn land(&self) -> bool {
+        self.machine().land()
     }
 
     /// The last operation, for the message of a test that failed.
@@ -281,6 +336,7 @@ impl Sim {
             return Err(trouble(io::Error::from_raw_os_error(EIO)));
         }
         machine.maybe_write_back();
+        machine.maybe_land();
         act(machine).map_err(trouble)
     }
 
@@ -304,6 +360,9 @@ impl Sim {
             let region = content.live.region(end).ok_or_else(|| {
                 io::Error::other("the file is mapped and outgrew its simulated memory, which cannot move")
             })?;
+            if writable {
+                content.map_writable();
+            }
             Ok((region, machine.descriptions[&file.id].inode))
         })?;
         let (guarded, damaged) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -407,9 +466,9 @@ impl File for SimFile {
             let content = machine.content(self.id);
             content.modified_ns = now;
             match room {
-                Ok(()) => content.live.write(offset, buf),
+                Ok(()) => content.write(offset, buf),
                 Err(stop) => {
-                    content.live.write(offset, &buf[..(stop - offset) as usize]);
+                    content.write(offset, &buf[..(stop - offset) as usize]);
                     return errno(ENOSPC);
                 }
             }
@@ -566,7 +625,9 @@ impl Platform for Sim {
     fn open(&self, path: &Path, how: Open) -> Result<SimFile> {
         let id = self.operate("open", path, |machine| {
             let (dir, name) = machine.locate(path)?;
-            let Some(name) = name else { return errno(EISDIR) };
+            let Some(name) = name else {
+                return errno(EISDIR);
+            };
             let found = machine.names.find(dir, &name);
             if how != Open::Read {
                 machine.check_writable(path)?;

@@ -62,7 +62,7 @@ pub struct WalOptions {
     /// Every write begins at a multiple of it, in the file and in memory, and is a multiple of it long.
     pub block_size: u32,
     /// The thread that makes the driver is the only one that uses it until it is dropped, which a kernel rewards. Another
-    /// thread's calls are refused.
+    /// thread's calls may be refused.
     pub one_thread: bool,
     /// With [`WalWay::Auto`]: a directory on the log's own device, in which a scratch file is written and removed to find
     /// out which way is the fastest.
@@ -121,9 +121,8 @@ impl fmt::Display for WalMode {
 /// Carries out the writes and syncs of one log.
 ///
 /// **Memory.** A driver is made with the machine's region and keeps it alive as long as the kernel may look at it:
-/// dropping a driver waits for what is in flight, or leaves the region mapped for as long as it takes; never does the
-/// kernel read memory that was given back. A driver reads only the ranges of writes in flight, and those
-/// stay unchanged until their outcome was reported: the machine's promise.
+/// dropping a driver waits for what is in flight, so that nobody reads the region afterwards. A driver reads only the ranges
+/// of writes in flight, and those stay unchanged until their outcome was reported: the machine's promise.
 ///
 /// **Order.** Operations in flight together happen in any order. What must come behind another is submitted when the
 /// other's outcome is known: a sync covers the writes whose outcomes had been reported when it was submitted.

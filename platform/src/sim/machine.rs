@@ -3,9 +3,11 @@
 use super::{
     Faults, Medium,
     content::{Content, Survival},
+    flight::Flight,
     names::{Edit, Inode, Names, ROOT},
     pages::count,
     random::Random,
+    survivors::Fate,
 };
 use crate::Lock;
 use std::{
@@ -62,13 +64,18 @@ pub(super) struct Machine {
     pub(super) names: Names,
     pub(super) files: BTreeMap<Inode, Content>,
     /// Directories and files on a medium that forgets.
-    memory: BTreeSet<Inode>,
+    pub(super) memory: BTreeSet<Inode>,
     pub(super) memory_dirs: Vec<PathBuf>,
     pub(super) read_only: BTreeSet<PathBuf>,
     pub(super) descriptions: BTreeMap<u64, Description>,
     next_inode: Inode,
     next_description: u64,
     next_pid: u32,
+    /// Operations that drivers of logs have taken and not told the end of.
+    pub(super) in_flight: Vec<Flight>,
+    /// Writes of drivers so far.
+    pub(super) writes: u64,
+    next_driver: u64,
     /// Threads that keep to one processor.
     pub(super) pinned: HashMap<ThreadId, u32>,
 }
@@ -98,27 +105,57 @@ impl Machine {
             next_inode: ROOT + 1,
             next_description: 1,
             next_pid: 100,
+            in_flight: Vec::new(),
+            writes: 0,
+            next_driver: 1,
             pinned: HashMap::new(),
         }
     }
 
-    /// What is left after a power cut, booted again a minute later.
-    pub(super) fn survivor(&mut self) -> Machine {
+    /// Cuts the power. What is left is as chance has it.
+    pub(super) fn crash(&mut self) -> Machine {
         self.off = true;
         let survival = Survival::draw(&mut self.random);
-        let mut random = Random::new(self.random.next());
+        let seed = self.random.next();
+        self.survivor(survival, Random::new(seed))
+    }
+
+    /// What is left after a power cut, booted again a minute later.
+    pub(super) fn survivor(&self, survival: Survival, mut random: Random) -> Machine {
         let names = self.names.survivor(survival, &mut random, |inode| self.memory.contains(&inode));
         let named = names.named();
-        let files: BTreeMap<Inode, Content> = self
-            .files
-            .iter()
-            .filter(|(inode, _)| named.contains(inode))
-            .map(|(&inode, content)| (inode, content.survivor(survival, &mut random)))
-            .collect();
+        let mut files = BTreeMap::new();
+        for (&inode, content) in self.files.iter().filter(|(inode, _)| named.contains(inode)) {
+            let on_its_way = self.in_flight.iter().filter(|flight| flight.inode == inode);
+            let on_its_way: Vec<_> = on_its_way.filter_map(Flight::write).collect();
+            let left = content.survivor(survival, &mut random, self.faults.garbage, |pages, random| {
+                for write in on_its_way {
+                    let fate = match survival {
+                        Survival::Nothing => Fate::Lost,
+                        Survival::Everything => Fate::Kept,
+                        Survival::Some => Fate::draw(random),
+                    };
+                    fate.apply(write, pages, self.faults.garbage.then_some(random));
+                }
+            });
+            files.insert(inode, left);
+        }
+        self.booted(random, names, files)
+    }
+
+    /// The machine, booted again with these files.
+    pub(super) fn booted(&self, mut random: Random, names: Names, files: BTreeMap<Inode, Content>) -> Machine {
         Machine {
             boot_id: random.next128(),
             random,
-            faults: Faults { failing_operation: None, failing_sync: None, ..self.faults.clone() },
+            // What was counted from the last boot is over.
+            faults: Faults {
+                failing_operation: None,
+                failing_sync: None,
+                short_write: None,
+                failing_write: None,
+                ..self.faults.clone()
+            },
             wall_ns: self.wall_ns + 60_000_000_000,
             memory: self.memory.iter().copied().filter(|&inode| names.is_dir(inode)).collect(),
             memory_dirs: self.memory_dirs.clone(),
@@ -146,6 +183,12 @@ impl Machine {
     pub(super) fn kill(&mut self, pid: u32) {
         self.dead.insert(pid);
         self.descriptions.retain(|_, description| description.pid != pid);
+        self.in_flight.retain(|flight| flight.pid != pid || flight.outlives_its_process());
+    }
+
+    pub(super) fn next_driver(&mut self) -> u64 {
+        self.next_driver += 1;
+        self.next_driver
     }
 
     // The kernel's leisure.
@@ -236,7 +279,9 @@ impl Machine {
 
     pub(super) fn make_dir(&mut self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.locate(path)?;
-        let Some(name) = name else { return errno(EEXIST) };
+        let Some(name) = name else {
+            return errno(EEXIST);
+        };
         if self.names.find(dir, &name).is_some() {
             return errno(EEXIST);
         }
@@ -255,8 +300,12 @@ impl Machine {
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_dir, from_name) = self.locate(from)?;
         let (to_dir, to_name) = self.locate(to)?;
-        let (Some(from_name), Some(to_name)) = (from_name, to_name) else { return errno(EINVAL) };
-        let Some(inode) = self.names.find(from_dir, &from_name) else { return errno(ENOENT) };
+        let (Some(from_name), Some(to_name)) = (from_name, to_name) else {
+            return errno(EINVAL);
+        };
+        let Some(inode) = self.names.find(from_dir, &from_name) else {
+            return errno(ENOENT);
+        };
         self.check_writable(from)?;
         self.check_writable(to)?;
         if self.medium(from_dir) != self.medium(to_dir) {
@@ -288,8 +337,12 @@ impl Machine {
 
     pub(super) fn remove(&mut self, path: &Path, a_dir: bool) -> io::Result<()> {
         let (dir, name) = self.locate(path)?;
-        let Some(name) = name else { return errno(EINVAL) };
-        let Some(inode) = self.names.find(dir, &name) else { return errno(ENOENT) };
+        let Some(name) = name else {
+            return errno(EINVAL);
+        };
+        let Some(inode) = self.names.find(dir, &name) else {
+            return errno(ENOENT);
+        };
         self.check_writable(path)?;
         match (self.names.is_dir(inode), a_dir) {
             (true, false) => return errno(EISDIR),
@@ -314,9 +367,15 @@ impl Machine {
 
     /// Drops files that nobody can reach any more.
     fn forget_the_nameless(&mut self) {
-        let open: BTreeSet<Inode> = self.descriptions.values().map(|description| description.inode).collect();
+        let open = self.open_inodes();
         let known = self.names.known();
         self.files.retain(|inode, content| open.contains(inode) || content.live.is_mapped() || known.contains(inode));
+    }
+
+    /// Files that somebody has open, or is still writing to.
+    fn open_inodes(&self) -> BTreeSet<Inode> {
+        let written = self.in_flight.iter().map(|flight| flight.inode);
+        self.descriptions.values().map(|description| description.inode).chain(written).collect()
     }
 
     // Space and syncs.
@@ -331,7 +390,7 @@ impl Machine {
         if size == u64::MAX {
             return size;
         }
-        let open: BTreeSet<Inode> = self.descriptions.values().map(|description| description.inode).collect();
+        let open = self.open_inodes();
         let named = self.names.named();
         let held = |inode: &Inode, content: &Content| {
             open.contains(inode) || content.live.is_mapped() || named.contains(inode)

@@ -5,7 +5,11 @@
 //! any of them, as nobody promises otherwise. One operation is never torn: a rename happens or does not.
 
 use super::{content::Survival, random::Random};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 pub(super) type Inode = u64;
 
@@ -26,8 +30,8 @@ type Tree = BTreeMap<Inode, Entries>;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    live: Tree,
-    durable: Tree,
+    live: Arc<Tree>,
+    durable: Arc<Tree>,
     /// Operations not yet durable, oldest first; each is a few edits that belong together.
     pending: Vec<Vec<Edit>>,
 }
@@ -41,8 +45,8 @@ impl Names {
 
     /// A new, empty directory, so far without a name.
     pub(super) fn add_dir(&mut self, dir: Inode) {
-        self.live.insert(dir, Entries::new());
-        self.durable.insert(dir, Entries::new());
+        Arc::make_mut(&mut self.live).insert(dir, Entries::new());
+        Arc::make_mut(&mut self.durable).insert(dir, Entries::new());
     }
 
     pub(super) fn is_dir(&self, inode: Inode) -> bool {
@@ -59,7 +63,7 @@ impl Names {
 
     /// Does an operation, visibly.
     pub(super) fn edit(&mut self, edits: Vec<Edit>) {
-        apply(&mut self.live, &edits);
+        apply(Arc::make_mut(&mut self.live), &edits);
         self.pending.push(edits);
     }
 
@@ -67,11 +71,22 @@ impl Names {
     pub(super) fn sync(&mut self, dir: Inode) {
         for edits in std::mem::take(&mut self.pending) {
             if edits.iter().any(|edit| edit.dir == dir) {
-                apply(&mut self.durable, &edits);
+                apply(Arc::make_mut(&mut self.durable), &edits);
             } else {
                 self.pending.push(edits);
             }
         }
+    }
+
+    /// A path that leads to an inode now.
+    pub(super) fn path(&self, inode: Inode) -> Option<PathBuf> {
+        if inode == ROOT {
+            return Some(PathBuf::from("/"));
+        }
+        let (dir, name) = self.live.iter().find_map(|(dir, entries)| {
+            entries.iter().find(|(_, entry)| **entry == inode).map(|(name, _)| (*dir, name))
+        })?;
+        Some(self.path(dir)?.join(name))
     }
 
     /// All that have some name, now or perhaps after a power cut.
@@ -86,30 +101,40 @@ impl Names {
         self.live.values().flat_map(|entries| entries.values().copied()).collect()
     }
 
-    /// What a power cut leaves; the directories of `emptied` stay, without their content.
+    /// Operations not yet durable, oldest first.
+    pub(super) fn pending(&self) -> &[Vec<Edit>] {
+        &self.pending
+    }
+
+    /// What a power cut leaves, as chance has it; the directories of `emptied` stay, without their content.
     pub(super) fn survivor(&self, survival: Survival, random: &mut Random, emptied: impl Fn(Inode) -> bool) -> Names {
-        let mut tree = self.durable.clone();
         let first = random.coin().then(|| random.below(self.pending.len() as u64 + 1) as usize);
-        for (number, edits) in self.pending.iter().enumerate() {
-            let survives = match (survival, first) {
-                (Survival::Some, Some(first)) => number < first,
-                _ => survival.of_one(random),
-            };
-            if survives {
-                apply(&mut tree, edits);
-            }
+        let mut survives = |number| match (survival, first) {
+            (Survival::Some, Some(first)) => number < first,
+            _ => survival.of_one(random),
+        };
+        let kept: Vec<bool> = (0..self.pending.len()).map(&mut survives).collect();
+        self.left(|number| kept[number], emptied)
+    }
+
+    /// The same, where it is said which operations survive.
+    pub(super) fn left(&self, kept: impl Fn(usize) -> bool, emptied: impl Fn(Inode) -> bool) -> Names {
+        let mut tree = Tree::clone(&self.durable);
+        for (_, edits) in self.pending.iter().enumerate().filter(|(number, _)| kept(*number)) {
+            apply(&mut tree, edits);
         }
         tree.iter_mut().filter(|(dir, _)| emptied(**dir)).for_each(|(_, entries)| entries.clear());
         // What no name leads to any more is gone, and whatever was below it.
-        let mut kept = Tree::new();
+        let mut reachable = Tree::new();
         let mut reached = vec![ROOT];
         while let Some(dir) = reached.pop() {
             if let Some(entries) = tree.remove(&dir) {
                 reached.extend(entries.values());
-                kept.insert(dir, entries);
+                reachable.insert(dir, entries);
             }
         }
-        Names { live: kept.clone(), durable: kept, pending: Vec::new() }
+        let reachable = Arc::new(reachable);
+        Names { live: reachable.clone(), durable: reachable, pending: Vec::new() }
     }
 }
 

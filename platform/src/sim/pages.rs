@@ -1,7 +1,11 @@
 //! Bytes in pages of 4 KiB: sparse ones, and live ones that may be mapped.
 
 use chronicle_core::{HeapRegion, Region, RegionMut};
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
+    sync::Arc,
+};
 
 /// What a kernel writes back at once.
 pub(super) const PAGE: usize = 4096;
@@ -27,44 +31,72 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>, Ra
     })
 }
 
-/// Pages by number; a page that is not there is all zeros.
+/// A page that nobody wrote to.
+pub(super) const EMPTY: &Page = &[0; PAGE];
+
+/// Pages by number; a page that is not there is all zeros. Cheap to clone: what is shared is copied when it is written to,
+/// the list of pages and each page by itself.
 #[derive(Clone, Default)]
-pub(super) struct Pages(BTreeMap<u64, Box<Page>>);
+pub(super) struct Pages(Arc<BTreeMap<u64, Arc<Page>>>);
 
 impl Pages {
-    pub(super) fn page(&self, number: u64) -> Page {
-        self.0.get(&number).map_or([0; PAGE], |page| **page)
+    pub(super) fn page(&self, number: u64) -> &Page {
+        self.0.get(&number).map_or(EMPTY, |page| page)
     }
 
-    pub(super) fn set(&mut self, number: u64, page: &Page) {
-        if page.iter().all(|&byte| byte == 0) {
-            self.0.remove(&number);
-        } else {
-            self.0.insert(number, Box::new(*page));
+    /// The page, to be shared; nothing if it is all zeros.
+    pub(super) fn share(&self, number: u64) -> Option<Arc<Page>> {
+        self.0.get(&number).cloned()
+    }
+
+    pub(super) fn set(&mut self, number: u64, page: Option<Arc<Page>>) {
+        match page {
+            Some(page) => _ = Arc::make_mut(&mut self.0).insert(number, page),
+            None if self.0.contains_key(&number) => _ = Arc::make_mut(&mut self.0).remove(&number),
+            None => {}
         }
     }
 
     /// Zeros from `len` on.
     pub(super) fn cut(&mut self, len: u64) {
-        self.0.split_off(&count(len));
-        if let Some(page) = self.0.get_mut(&(len / PAGE as u64)) {
-            page[(len % PAGE as u64) as usize..].fill(0);
+        let inside = (len % PAGE as u64) as usize;
+        let whole = count(len);
+        if self.0.last_key_value().is_some_and(|(last, _)| *last >= whole) {
+            Arc::make_mut(&mut self.0).split_off(&whole);
+        }
+        let number = len / PAGE as u64;
+        if self.page(number)[inside..].iter().any(|&byte| byte != 0)
+            && let Some(page) = Arc::make_mut(&mut self.0).get_mut(&number)
+        {
+            Arc::make_mut(page)[inside..].fill(0);
         }
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) {
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
         for (number, inside, whole) in parts(offset, out.len()) {
-            match self.0.get(&number) {
-                Some(page) => out[whole].copy_from_slice(&page[inside]),
-                None => out[whole].fill(0),
+            out[whole].copy_from_slice(&self.page(number)[inside]);
+        }
+    }
+
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let pages = Arc::make_mut(&mut self.0);
+        for (number, inside, whole) in parts(offset, bytes.len()) {
+            let bytes = &bytes[whole];
+            match pages.entry(number) {
+                Entry::Occupied(page) => Arc::make_mut(page.into_mut())[inside].copy_from_slice(bytes),
+                // A file full of zeros, as a log's spare segments are, is a file of no pages.
+                Entry::Vacant(_) if bytes.iter().all(|&byte| byte == 0) => {}
+                Entry::Vacant(place) => Arc::make_mut(place.insert(Arc::new(*EMPTY)))[inside].copy_from_slice(bytes),
             }
         }
     }
 
-    fn write(&mut self, offset: u64, bytes: &[u8]) {
-        for (number, inside, whole) in parts(offset, bytes.len()) {
-            self.0.entry(number).or_insert_with(|| Box::new([0; PAGE]))[inside].copy_from_slice(&bytes[whole]);
-        }
+    /// Numbers of the pages from `first` on that are there.
+    pub(super) fn numbers(&self, first: u64) -> impl Iterator<Item = u64> {
+        self.0.range(first..).map(|(number, _)| *number)
     }
 }
 
@@ -134,10 +166,14 @@ impl Live {
         self.len = len;
     }
 
-    pub(super) fn page(&self, number: u64) -> Page {
+    /// A page as it is now; nothing if it is all zeros.
+    pub(super) fn share(&self, number: u64) -> Option<Arc<Page>> {
+        if number * PAGE as u64 >= self.mapped() {
+            return self.pages.share(number);
+        }
         let mut page = [0; PAGE];
         self.peek(number * PAGE as u64, &mut page);
-        page
+        (page != *EMPTY).then(|| Arc::new(page))
     }
 
     /// Memory that holds at least the first `len` bytes, or nothing if a mapping of a shorter region is still alive:
