@@ -33,7 +33,7 @@ use super::{
 use crate::{Error, Result};
 use chronicle_core::{
     Damage, Fault,
-    wal::{Carry, Entry, Frame, Header, Kind, Position, Truncation, entries},
+    wal::{Carry, Entry, Frame, Header, Kind, Position, Truncation, entries, layout::FRAME_HEADER_LEN},
 };
 use chronicle_platform::{File, Open, Platform};
 use serde::Serialize;
@@ -166,7 +166,7 @@ impl Standing {
                 Truncation::parse(frame.payload, frame.seq).into_iter().for_each(|new| self.truncate(new));
             }
             Kind::Meta => {
-                for entry in entries(frame.payload, frame.offset) {
+                for entry in entries(frame.payload, frame.offset + FRAME_HEADER_LEN as u64) {
                     match entry? {
                         Entry::Vote(bytes) => self.vote = Some(bytes.to_vec()),
                         Entry::Meta(bytes) => self.meta = Some(bytes.to_vec()),
@@ -428,7 +428,7 @@ fn walk_one<P: Platform>(
 }
 
 /// Walks over a segment, and tells what stands where the walk ends.
-fn stand<F: File>(segment: &Segment<F>, window: &mut Window, to: Option<u64>) -> Result<(Walk, Standing)> {
+pub(super) fn stand<F: File>(segment: &Segment<F>, window: &mut Window, to: Option<u64>) -> Result<(Walk, Standing)> {
     let mut walk = Walk::start(segment);
     let mut standing = Standing::default();
     walk.on(segment, window, to, |frame| match frame.kind {

@@ -56,10 +56,6 @@ impl<F: File> Segment<F> {
     pub(super) fn start(&self) -> u64 {
         self.header.block_size.into()
     }
-
-    fn damage(&self, damage: Damage) -> Error {
-        Error::damage(&self.path, damage)
-    }
 }
 
 /// Reads and checks a header and the rest of its block.
@@ -137,6 +133,12 @@ impl Window {
         }
         // Zeros are given, not kept: a file that is being written grows into them.
         Ok(&self.bytes[..needed])
+    }
+
+    /// Bytes that were read with the batch that was read last.
+    pub(super) fn peek(&self, offset: u64, len: usize) -> &[u8] {
+        let from = (offset - self.at) as usize;
+        &self.bytes[from..from + len]
     }
 
     /// The batch at `offset`, all of its bytes there; or why there is none. Nothing behind `end` is looked at.
@@ -358,19 +360,34 @@ pub(super) struct Behind {
     pub(super) end: u64,
 }
 
-/// Looks at every block behind `from` for a batch of this segment.
-pub(super) fn search<F: File>(segment: &Segment<F>, window: &mut Window, from: u64) -> Result<Behind> {
+/// The first valid batch behind `from` that begins before `to`.
+pub(super) fn next_batch<F: File>(
+    segment: &Segment<F>,
+    window: &mut Window,
+    from: u64,
+    to: Option<u64>,
+) -> Result<Option<BatchHead>> {
     let block = segment.start();
-    let mut behind = Behind::default();
     let mut at = (from / block + 1) * block;
-    while at < segment.len {
+    while at < segment.len.min(to.unwrap_or(u64::MAX)) {
         if let Ok(head) = window.head(segment, at, segment.len)? {
-            let claim = Claim::of_batch(segment.id(), &head);
-            behind.claim.get_or_insert(claim).raise(claim);
-            behind.batches += 1;
-            behind.end = behind.end.max(head.end());
+            return Ok(Some(head));
         }
         at += block;
+    }
+    Ok(None)
+}
+
+/// Looks at every block behind `from` for a batch of this segment.
+pub(super) fn search<F: File>(segment: &Segment<F>, window: &mut Window, from: u64) -> Result<Behind> {
+    let mut behind = Behind::default();
+    let mut from = from;
+    while let Some(head) = next_batch(segment, window, from, None)? {
+        let claim = Claim::of_batch(segment.id(), &head);
+        behind.claim.get_or_insert(claim).raise(claim);
+        behind.batches += 1;
+        behind.end = behind.end.max(head.end());
+        from = head.offset;
     }
     Ok(behind)
 }

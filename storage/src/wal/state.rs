@@ -47,7 +47,6 @@ const STATE_LEN: usize = 4096;
 pub(crate) const WAKE: usize = 128;
 
 const TURN: usize = offset_of!(RawState, turn);
-const WORDS: usize = size_of::<RawState>() / 4;
 
 /// Flag: the writer has closed the log.
 const CLOSED: u32 = 1;
