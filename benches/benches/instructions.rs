@@ -12,9 +12,10 @@
 #![allow(missing_docs)]
 
 use chronicle_core::{
-    Append, Appender, Checksum, HeapRegion, Reader, Spec, Step, format, frame,
+    Append, Appender, Checksum, HeapRegion, Reader, Region as _, Spec, Step, format, frame,
     ring::{broadcast, local, mpsc, slots, spsc},
     wake::Mode,
+    wal,
 };
 use chronicle_etl::book::Book;
 use chronicle_protocol::{BookDelta, Head, Level, Record, Scale, type_id};
@@ -110,6 +111,47 @@ fn frame_decode(bytes: Vec<u8>) -> Vec<u8> {
         assert!(matches!(black_box(decoded), frame::Decoded::Frame { .. }));
     }
     bytes
+}
+
+/// A WAL whose first batch has room for all events, and 128 bytes for each.
+fn wal() -> wal::Machine<HeapRegion> {
+    let config = wal::Config { batch_len: 256 << 10, depth: 1, ..wal::Config::default() };
+    let region = HeapRegion::new(wal::layout(&config).unwrap().size());
+    let start = wal::Start { segment_id: 1, first_seq: 1, salt_seed: 5, ..wal::Start::default() };
+    wal::Machine::begin(region, config, &start).unwrap()
+}
+
+const WAL_PAYLOAD: [u8; 128] = [7; 128];
+
+// What a writer pays for each record before it waits: bounds, header, copy, checksum.
+#[library_benchmark]
+#[bench::payload_of_128_bytes(setup = wal)]
+fn wal_append(mut log: wal::Machine<HeapRegion>) -> wal::Machine<HeapRegion> {
+    for _ in 0..EVENTS {
+        log.append(black_box(&WAL_PAYLOAD[..])).unwrap();
+    }
+    log
+}
+
+/// The bytes of a batch with all events, and the header of its segment.
+fn wal_batch() -> (wal::Header, Vec<u8>) {
+    let mut log = wal_append(wal());
+    log.demand_all();
+    let Some(wal::Op::Write { from, len, .. }) = log.next_op() else { panic!("a batch is demanded") };
+    let mut bytes = vec![0; len as usize];
+    log.region().window().copy_out(from, &mut bytes);
+    (log.header(), bytes)
+}
+
+// Framing the other way: what recovery and readers pay for each record, checksum verified.
+#[library_benchmark]
+#[bench::payload_of_128_bytes(setup = wal_batch)]
+fn wal_frames((header, bytes): (wal::Header, Vec<u8>)) -> (wal::Header, Vec<u8>) {
+    let batch = wal::Batch::parse(&bytes, u64::from(header.block_size), &header).unwrap();
+    for frame in batch.frames() {
+        black_box(frame.unwrap().payload);
+    }
+    (header, bytes)
 }
 
 /// Levels of one delta: what a busy symbol sends, near the middle of the book, in no order.
@@ -543,6 +585,7 @@ fn broadcast_receive(mut reader: broadcast::Reader<Shared>) -> broadcast::Reader
 
 library_benchmark_group!(name = log_steps; benchmarks = append, claim_and_commit, read, read_verified);
 library_benchmark_group!(name = frames; benchmarks = frame_header, frame_decode);
+library_benchmark_group!(name = wal_steps; benchmarks = wal_append, wal_frames);
 library_benchmark_group!(name = records; benchmarks = record_encode, record_parse, book_apply);
 library_benchmark_group!(
     name = rings_of_two_ends;
@@ -556,4 +599,4 @@ library_benchmark_group!(
         mpsc_push, mpsc_claim_batch, mpsc_step,
         broadcast_push, broadcast_push_slice, broadcast_receive_value, broadcast_receive
 );
-main!(library_benchmark_groups = log_steps, frames, records, rings_of_two_ends, rings_of_many);
+main!(library_benchmark_groups = log_steps, frames, wal_steps, records, rings_of_two_ends, rings_of_many);

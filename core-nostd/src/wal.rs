@@ -24,6 +24,7 @@ mod header;
 pub mod layout;
 mod machine;
 mod op;
+mod sum;
 
 pub use batch::{Batch, BatchHead, Frame, Frames};
 pub use carry::{Carry, Entries, Entry, Truncation, entries};

@@ -489,6 +489,22 @@ fn d_9_recycle_waits_for_the_opening_batch() {
     assert_eq!(disk.read().vote.as_deref(), Some(&b"for seven"[..]));
 }
 
+/// The segment before the current one is durable, and says what stands, but it is not the one that will be kept.
+#[test]
+fn d_9_an_older_segment_waits_for_the_opening_batch_too() {
+    let (mut log, mut disk) = log(config(1, SyncBy::Write));
+    while log.header().segment_id < 3 {
+        while log.append(&[3; 700]) == Err(AppendError::Full) {
+            disk.settle(&mut log);
+        }
+    }
+    assert_eq!(log.durable_position().segment, 2);
+    assert_eq!(log.retire(1, 1), Err(RetireError::NotCarried));
+    log.demand_all();
+    disk.settle(&mut log);
+    assert_eq!(log.retire(1, 1), Ok(()));
+}
+
 /// A truncation is repeated as long as it voids anything that exists.
 #[test]
 fn truncations_are_merged_repeated_and_forgotten() {

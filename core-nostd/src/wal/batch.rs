@@ -7,6 +7,7 @@
 use super::{
     Header, Kind, Position,
     layout::{self, BATCH_FRAME_LEN, BatchPayload, FRAME_HEADER_LEN, FRAME_OVERHEAD, FrameHeader, HEADER_LEN},
+    sum::Salted,
 };
 use crate::{Damage, Fault};
 use zerocopy::FromBytes;
@@ -51,7 +52,7 @@ impl BatchHead {
         if frame[12] != Kind::Batch as u8 {
             return field(12, "flags", frame[12].into());
         }
-        let raw = Raw::parse(frame, offset, header.salt)?;
+        let raw = Raw::parse(frame, offset, &Salted::new(header.salt))?;
         let Ok(payload) = BatchPayload::read_from_bytes(raw.payload) else {
             return field(8, "len", raw.payload.len() as u64);
         };
@@ -136,7 +137,7 @@ impl<'a> Batch<'a> {
             bytes: self.bytes,
             at: BATCH_FRAME_LEN,
             base: self.head.offset,
-            salt: self.salt,
+            sum: Salted::new(self.salt),
             next_seq: self.head.first_seq,
             carry: self.opens_segment,
         }
@@ -164,7 +165,7 @@ pub struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
     base: u64,
-    salt: u32,
+    sum: Salted,
     next_seq: u64,
     carry: bool,
 }
@@ -182,6 +183,30 @@ impl<'a> Frames<'a> {
         self.base + self.at as u64
     }
 
+    /// The data frame that comes next, if what comes next is one in which nothing is wrong: what a log mostly holds.
+    #[inline]
+    fn data(&mut self) -> Option<Frame<'a>> {
+        let rest = self.bytes.get(self.at..)?;
+        let (head, rest) = rest.split_first_chunk::<FRAME_HEADER_LEN>()?;
+        let seq = u64::from_le_bytes(*head.first_chunk()?);
+        let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        if head[12] != Kind::Data as u8 || seq != self.next_seq || seq + 1 >= layout::SEQ_END || self.carry {
+            return None;
+        }
+        let (payload, rest) = rest.split_at_checked(len)?;
+        let stored = u32::from_le_bytes(*rest.first_chunk()?);
+        let mut crc = self.sum.start();
+        crc.update(&self.bytes[self.at..self.at + FRAME_HEADER_LEN + len]);
+        if crc.finalize() != stored {
+            return None;
+        }
+        let offset = self.offset();
+        self.at += FRAME_OVERHEAD + len;
+        self.next_seq = seq + 1;
+        Some(Frame { seq, kind: Kind::Data, carry: false, offset, payload })
+    }
+
+    /// What else may come next: any frame, the end, or damage and which.
     fn step(&mut self) -> Result<Option<Frame<'a>>, Damage> {
         let offset = self.offset();
         let rest = &self.bytes[self.at..];
@@ -189,7 +214,7 @@ impl<'a> Frames<'a> {
             zeros(rest, offset)?;
             return Ok(None);
         }
-        let raw = Raw::parse(rest, offset, self.salt)?;
+        let raw = Raw::parse(rest, offset, &self.sum)?;
         if raw.seq != self.next_seq {
             return Err(Damage::at(offset, Fault::Seq { expected: self.next_seq, found: raw.seq }));
         }
@@ -199,12 +224,8 @@ impl<'a> Frames<'a> {
             return field(12, "flags", raw.kind as u64);
         }
         match raw.kind {
-            Kind::Data => {
-                if raw.seq + 1 >= layout::SEQ_END {
-                    return field(0, "seq", raw.seq);
-                }
-                self.next_seq += 1;
-            }
+            // `data` has taken every other.
+            Kind::Data => return field(0, "seq", raw.seq),
             Kind::Batch => return field(12, "flags", raw.kind as u64),
             Kind::Pad => {
                 zeros(raw.payload, offset + FRAME_HEADER_LEN as u64)?;
@@ -234,6 +255,16 @@ impl<'a> Iterator for Frames<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        match self.data() {
+            Some(frame) => Some(Ok(frame)),
+            None => self.other(),
+        }
+    }
+}
+
+impl<'a> Frames<'a> {
+    #[inline(never)]
+    fn other(&mut self) -> Option<Result<Frame<'a>, Damage>> {
         match self.step() {
             Ok(Some(frame)) => Some(Ok(frame)),
             Ok(None) => {
@@ -261,7 +292,7 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     /// `bytes` end where the frame must end at the latest, and hold at least an empty one.
     #[inline]
-    fn parse(bytes: &'a [u8], offset: u64, salt: u32) -> Result<Raw<'a>, Damage> {
+    fn parse(bytes: &'a [u8], offset: u64, sum: &Salted) -> Result<Raw<'a>, Damage> {
         let Ok((head, _)) = FrameHeader::read_from_prefix(bytes) else {
             let fault = Fault::Short { needed: FRAME_OVERHEAD as u64, found: bytes.len() as u64 };
             return Err(Damage::at(offset, fault));
@@ -278,7 +309,7 @@ impl<'a> Raw<'a> {
         }
         let (summed, behind) = bytes.split_at(FRAME_HEADER_LEN + payload_len);
         let stored = u32::from_le_bytes([behind[0], behind[1], behind[2], behind[3]]);
-        let mut crc = crc32fast::Hasher::new_with_initial(salt);
+        let mut crc = sum.start();
         crc.update(summed);
         let computed = crc.finalize();
         if computed != stored {

@@ -5,10 +5,12 @@
 //! it is done; the second by carrying its own sync, or by a sync that was handed out after it was done.
 
 use chronicle_core::wal::{
-    Batch, Entry, Header, Kind, Machine, Op, OpId, Outcome, Position, Truncation, entries, layout::HEADER_LEN,
+    Batch, Entry, Header, Kind, Machine, Op, OpId, Outcome, Position, Truncation, entries,
+    layout::{BatchPayload, FRAME_HEADER_LEN, HEADER_LEN},
 };
 use chronicle_core::{Damage, HeapRegion, Region};
 use std::{collections::BTreeMap, sync::Arc};
+use zerocopy::FromBytes;
 
 pub(crate) type Log = Machine<Arc<HeapRegion>>;
 
@@ -72,6 +74,13 @@ impl Disk {
                 Op::Write { from, len, .. } => self.look(from, len as usize),
                 _ => Vec::new(),
             };
+            // Evidence that recovery goes by: nobody may claim more than is so.
+            let claimed = match op {
+                Op::Prepare { header, .. } => header.durable,
+                Op::Write { offset, .. } => claim(&bytes, offset).unwrap_or_default(),
+                _ => Position::ZERO,
+            };
+            assert!(claimed <= log.durable_position(), "{claimed} is claimed, {} durable", log.durable_position());
             self.handed.push(op);
             self.under_way.push(UnderWay { op, bytes, covers: self.writes_done });
         }
@@ -132,6 +141,13 @@ impl Disk {
         let files: Vec<_> = self.files.iter().map(|(id, file)| (*id, &file.media[..])).collect();
         read(&files)
     }
+}
+
+/// What the batch frame at the start of these bytes says to be durable, if one stands there.
+fn claim(bytes: &[u8], offset: u64) -> Option<Position> {
+    let payload = BatchPayload::read_from_prefix(bytes.get(FRAME_HEADER_LEN..)?).ok()?.0;
+    let is_batch = bytes[FRAME_HEADER_LEN - 1] == Kind::Batch as u8 && payload.at.get() == offset;
+    is_batch.then_some(Position { segment: payload.durable_segment.get(), offset: payload.durable_offset.get() })
 }
 
 impl File {
