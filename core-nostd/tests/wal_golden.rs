@@ -130,3 +130,19 @@ fn a_segment_is_what_the_first_release_wrote() {
         }
     }
 }
+
+/// The worked example of `docs/format.md`: what it prints is what the code writes.
+#[test]
+fn the_document_shows_these_bytes() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md")).unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let all = segment();
+    let dump = &text[text.find("<!-- golden: v1_wal_segment.bin -->").expect("the marked example")..];
+    for at in (0..128).chain(512..688).chain(1088..1120).chain(2560..2640).step_by(16) {
+        let line = format!("{at:4}  {}", hex(&all[at..at + 16]));
+        assert!(dump.contains(&line), "docs/format.md lacks the line\n{line}");
+    }
+    let mut crc = crc32fast::Hasher::new_with_initial(salt(5, 7));
+    crc.update(&all[663..681]);
+    assert_eq!(crc.finalize(), 0x2429_8220);
+}
