@@ -12,6 +12,7 @@ use chronicle_platform::{Trouble, TroubleKind};
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// `Result` with this crate's [`Error`].
@@ -86,6 +87,8 @@ pub enum Error {
         /// Which one, and why.
         what: String,
     },
+    /// What a write-ahead log met earlier, and has told others already.
+    Wal(Arc<Error>),
     /// A sync failed earlier: what is on the disk is unknown for ever, and no later success is believed.
     Poisoned {
         /// The file or directory.
@@ -124,6 +127,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Error::Wal(error) => error.kind(),
             Error::Trouble(_) | Error::Poisoned { .. } => ErrorKind::Trouble,
             Error::Damage { .. } | Error::Hole { .. } | Error::Malformed { .. } => ErrorKind::Damage,
             Error::Locked { .. }
@@ -140,6 +144,7 @@ impl Error {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
+            Error::Wal(error) => error.path(),
             Error::Trouble(trouble) => Some(trouble.path()),
             Error::Damage { path, .. }
             | Error::Hole { path, .. }
@@ -161,6 +166,7 @@ impl Error {
         match self {
             Error::Damage { damage, .. } | Error::Hole { damage, .. } => Some(damage.offset),
             Error::Malformed { offset, .. } => Some(*offset),
+            Error::Wal(error) => error.offset(),
             _ => None,
         }
     }
@@ -187,6 +193,7 @@ impl From<NameError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Wal(error) => error.fmt(f),
             Error::Trouble(trouble) => trouble.fmt(f),
             Error::Damage { path, damage } => write!(f, "{}: {damage}", path.display()),
             Error::Hole { path, damage, evidence } => write!(f, "{}: {damage}; {evidence}", path.display()),
@@ -210,6 +217,7 @@ impl std::error::Error for Error {
         match self {
             // Its own text is shown above; the system's reason is what lies beneath.
             Error::Trouble(trouble) => std::error::Error::source(trouble),
+            Error::Wal(error) => std::error::Error::source(&**error),
             _ => None,
         }
     }

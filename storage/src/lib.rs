@@ -15,6 +15,7 @@
 //! | [`tier`] | what moves from warm to cold, and how |
 //! | [`ring`](mod@ring) | rings between processes: locks, waiting, death |
 //! | [`eventlog`] | a ring, one file of events, dispatch: ringlog's names and bytes |
+//! | [`wal`] | the write-ahead log: durable appends, recovery, readers |
 //! | [`verify`](mod@verify), [`inspect`](mod@inspect) | is it intact, and what is it |
 //! | [`meta`], [`tally`] | `meta.json` beside a day's partitions, and what it counts of them |
 //!
@@ -40,5 +41,6 @@ pub mod tally;
 pub mod tier;
 mod time;
 pub mod verify;
+pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,583 @@
+//! Waiting for durability: who writes, who sleeps, who is woken.
+//!
+//! One thread *leads*: it gives the driver what was gathered, waits for the device, and tells whom it concerns. Whoever
+//! commits while nobody leads does so itself, so a lone committer is never woken by anybody. Whoever commits meanwhile
+//! joins a *group*: those whose frames go out with the next batches, and who sleep on one word. The leader that is done
+//! with its own frame leaves; if others wait, a thread of the log's own, the *helper*, goes on for it until nobody does.
+//!
+//! ```text
+//! committer, nobody leads      lead: hand out ─ wait for the device ─ tell ─ own frame durable? leave
+//! committer, somebody leads    join the open group, sleep on its word
+//! helper                       hand out what was gathered
+//!                              wait for the device
+//!                              nothing else under way?  wake the group (one call), let those who return append again,
+//!                                                       and hand out when no more come
+//!                              else                     hand out first, then wake
+//! ```
+//!
+//! **Why so.** With 64 committers the device is the smaller part: the larger one is waking threads. A group is woken by one
+//! system call and nobody else is; its members find the answer in one atomic word and take no lock on their way out. And
+//! since those who were woken mostly come back with another frame, the helper lets them: it yields as long as frames keep
+//! coming, so that one write carries them all. When nobody comes that costs one yield. A helper costs a lone committer
+//! two switches of threads, so it sleeps until two meet. Decision 9 has the figures.
+//!
+//! Futures and callbacks are kept in order of their frames; the leader takes them out under the lock and calls them
+//! without it.
+
+use super::writer::{Core, GROUP_WORDS, Guard, Shared, Word};
+use crate::{Error, Result};
+use chronicle_core::wal::Ticket;
+use chronicle_platform::Platform;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+/// Why a frame is not known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A write or a sync failed before the frame was durable: opening the log again may find it or not. See
+    /// [`super::Wal::trouble`].
+    Poisoned,
+    /// There is no such frame yet.
+    NotAppended {
+        /// The one asked for.
+        seq: u64,
+        /// The number that the next frame gets.
+        next: u64,
+    },
+    /// The log was dropped first: opening it again may find the frame or not.
+    Dropped,
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommitError::Poisoned => {
+                f.write_str("frame not durable: a write or sync of the log failed, and whether it is kept is unknown")
+            }
+            CommitError::NotAppended { seq, next } => {
+                write!(f, "frame {seq} not appended: the next one is {next}")
+            }
+            CommitError::Dropped => {
+                f.write_str("frame not durable: the log was dropped, and whether it is kept is unknown")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
+/// What a committer asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// This frame.
+    Seq(u64),
+    /// Everything appended so far.
+    All,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    Seq(u64),
+    Ticket(Ticket),
+    Closed,
+}
+
+/// Committers that are woken together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    number: u64,
+    /// Newest frame that one of them waits for.
+    seq: u64,
+    /// Newest ticket.
+    ticket: Option<Ticket>,
+    closed: bool,
+    members: u32,
+}
+
+/// Called when a frame is durable or never will be.
+pub(super) type Callback = Box<dyn FnOnce(std::result::Result<(), CommitError>) + Send>;
+
+enum Who {
+    Task(Waker),
+    Call(Callback),
+}
+
+/// Somebody who is called, not woken from sleep.
+pub(super) struct Waiting {
+    seq: u64,
+    id: u64,
+    who: Who,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("seq", &self.seq).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Groups that are woken by one thread at once: no more are covered at a time than there are batches.
+const WOKEN_MAX: usize = 16;
+/// Times that a helper yields for those who come back.
+const YIELDS: u32 = 128;
+
+/// Whom to wake, taken out under the lock.
+#[derive(Default)]
+struct Woken {
+    groups: [Option<u64>; WOKEN_MAX],
+    count: usize,
+    members: u32,
+}
+
+impl<P: Platform> Core<P> {
+    fn is_covered(&self, target: Target) -> bool {
+        match target {
+            Target::Seq(seq) => self.machine.durable() >= seq,
+            Target::Ticket(ticket) => self.machine.is_durable(ticket),
+            Target::Closed => self.machine.is_closed(),
+        }
+    }
+
+    /// The answer for who waits for it; none yet.
+    fn answer(&self, target: Target) -> Option<std::result::Result<(), CommitError>> {
+        if self.is_covered(target) {
+            Some(Ok(()))
+        } else if self.machine.is_poisoned() {
+            Some(Err(CommitError::Poisoned))
+        } else {
+            None
+        }
+    }
+
+    fn is_group_covered(&self, group: &Group) -> bool {
+        self.machine.is_poisoned()
+            || self.machine.durable() >= group.seq
+                && group.ticket.is_none_or(|ticket| self.machine.is_durable(ticket))
+                && (!group.closed || self.machine.is_closed())
+    }
+
+    /// The group that is woken when the target is reached, or a little later.
+    fn join(&mut self, target: Target) -> u64 {
+        let reaches = |group: &Group| match target {
+            Target::Seq(seq) => group.seq >= seq,
+            Target::Ticket(ticket) => group.ticket >= Some(ticket),
+            Target::Closed => group.closed,
+        };
+        if let Some(group) = self.groups.iter_mut().find(|group| reaches(group)) {
+            group.members += 1;
+            return group.number;
+        }
+        // Batches under way are few, so groups are; were there ever more, the newest would serve for the rest.
+        if self.groups.is_empty() || !self.group_open && self.groups.len() < GROUP_WORDS as usize / 2 {
+            let group = Group { number: self.group_number, seq: 0, ticket: None, closed: false, members: 0 };
+            self.group_number += 1;
+            self.groups.push_back(group);
+            self.group_open = true;
+        }
+        let group = self.groups.back_mut().expect("bug: there is one");
+        match target {
+            Target::Seq(seq) => group.seq = group.seq.max(seq),
+            Target::Ticket(ticket) => group.ticket = group.ticket.max(Some(ticket)),
+            Target::Closed => group.closed = true,
+        }
+        group.members += 1;
+        group.number
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.groups.is_empty() || !self.waiting.is_empty()
+    }
+}
+
+impl<P: Platform> Shared<P> {
+    /// Makes the log work towards what is asked for.
+    fn demand(&self, core: &mut Core<P>, asked: Asked) -> std::result::Result<Target, CommitError> {
+        match asked {
+            Asked::Seq(seq) => {
+                let next = core.machine.next_seq();
+                if seq >= next {
+                    return Err(CommitError::NotAppended { seq, next });
+                }
+                core.machine.demand(seq);
+                Ok(Target::Seq(seq))
+            }
+            Asked::All => Ok(Target::Ticket(core.machine.demand_all())),
+        }
+    }
+
+    /// Waits until it is durable.
+    pub(super) fn commit(&self, asked: Asked) -> std::result::Result<(), CommitError> {
+        let mut core = self.lock();
+        let target = self.demand(&mut core, asked)?;
+        self.wait_for(core, target)
+    }
+
+    fn wait_for<'a>(&'a self, mut core: Guard<'a, P>, target: Target) -> std::result::Result<(), CommitError> {
+        if let Some(answer) = core.answer(target) {
+            return answer;
+        }
+        if !core.leader {
+            core.leader = true;
+            return self.lead(core, target);
+        }
+        let word = Word::Group(core.join(target));
+        loop {
+            let seen = self.look(&core, word);
+            drop(core);
+            self.sleep(word, seen);
+            if let Target::Seq(seq) = target
+                && self.durable() >= seq
+            {
+                return Ok(());
+            }
+            core = self.lock();
+            if let Some(answer) = core.answer(target) {
+                return answer;
+            }
+            if !core.leader {
+                core.leader = true;
+                return self.lead(core, target);
+            }
+        }
+    }
+
+    /// Leads until the target is reached. The caller has taken the lead.
+    fn lead<'a>(&'a self, mut core: Guard<'a, P>, target: Target) -> std::result::Result<(), CommitError> {
+        loop {
+            core = self.hand_out(core);
+            if let Some(answer) = core.answer(target) {
+                self.leave(core);
+                return answer;
+            }
+            core = self.step(core);
+            if core.answer(target).is_some() {
+                continue;
+            }
+            // Somebody else's is done first.
+            let woken = self.cover(&mut core);
+            if woken.count > 0 || self.is_call_due(&core) {
+                core = self.hand_out(core);
+                drop(core);
+                self.tell(woken);
+                core = self.lock();
+            }
+        }
+    }
+
+    /// Waits until something has ended; with nothing under way, for the segment that is being prepared.
+    fn step<'a>(&'a self, core: Guard<'a, P>) -> Guard<'a, P> {
+        if core.is_flying() { self.take_in(core, true) } else { self.await_room(core) }
+    }
+
+    /// Leaves the lead: to the helper if somebody still waits, else to whoever comes.
+    pub(super) fn leave<'a>(&'a self, mut core: Guard<'a, P>) {
+        let mut woken = self.cover(&mut core);
+        let mut helper = false;
+        core.leader = false;
+        if core.has_waiting() && !core.machine.is_poisoned() {
+            helper = self.call_helper(&mut core);
+            if !helper && let Some(group) = core.groups.front() {
+                // One of them leads next, and is woken with the rest of its group.
+                let number = group.number;
+                self.bump(&core, Word::Group(number));
+                woken.groups[woken.count.min(WOKEN_MAX - 1)] = Some(number);
+                woken.count = (woken.count + 1).min(WOKEN_MAX);
+            }
+        }
+        let calls = self.is_call_due(&core);
+        drop(core);
+        if helper {
+            self.wake(Word::Helper);
+        }
+        if woken.count > 0 || calls {
+            self.tell(woken);
+        }
+    }
+
+    /// Makes the helper lead. It must be woken then.
+    fn call_helper(&self, core: &mut Core<P>) -> bool {
+        if !self.has_threads() || core.leader {
+            return false;
+        }
+        core.leader = true;
+        core.helper_leads = true;
+        core.stats.wakeups += 1;
+        self.bump(core, Word::Helper);
+        true
+    }
+
+    /// Takes out the groups that have their answer; their members do not go to sleep any more.
+    fn cover(&self, core: &mut Core<P>) -> Woken {
+        let mut woken = Woken::default();
+        while woken.count < WOKEN_MAX
+            && let Some(group) = core.groups.front().copied()
+            && core.is_group_covered(&group)
+        {
+            core.groups.pop_front();
+            if core.groups.is_empty() {
+                core.group_open = false;
+            }
+            self.bump(core, Word::Group(group.number));
+            core.stats.wakeups += 1;
+            woken.groups[woken.count] = Some(group.number);
+            woken.count += 1;
+            woken.members += group.members;
+        }
+        woken
+    }
+
+    /// Whether a future or a callback has its answer.
+    fn is_call_due(&self, core: &Core<P>) -> bool {
+        core.waiting.front().is_some_and(|first| core.answer(Target::Seq(first.seq)).is_some())
+    }
+
+    /// Wakes and calls those who have their answer. Without the lock.
+    fn tell(&self, woken: Woken) {
+        for number in woken.groups.into_iter().flatten() {
+            self.wake(Word::Group(number));
+        }
+        self.call_due();
+    }
+
+    /// Calls futures and callbacks that have their answer.
+    fn call_due(&self) {
+        loop {
+            let mut due = [const { None }; 32];
+            let mut count = 0;
+            let mut core = self.lock();
+            while count < due.len()
+                && let Some(first) = core.waiting.front()
+                && let Some(answer) = core.answer(Target::Seq(first.seq))
+            {
+                due[count] = core.waiting.pop_front().map(|waiting| (waiting.who, answer));
+                count += 1;
+            }
+            drop(core);
+            for (who, answer) in due.into_iter().flatten() {
+                match who {
+                    Who::Task(waker) => waker.wake(),
+                    Who::Call(then) => then(answer),
+                }
+            }
+            if count < 32 {
+                return;
+            }
+        }
+    }
+
+    fn enqueue(&self, core: &mut Core<P>, seq: u64, who: Who) -> u64 {
+        core.waiting_id += 1;
+        let id = core.waiting_id;
+        let at = match core.waiting.back() {
+            Some(last) if last.seq > seq => core.waiting.partition_point(|waiting| waiting.seq <= seq),
+            _ => core.waiting.len(),
+        };
+        core.waiting.insert(at, Waiting { seq, id, who });
+        id
+    }
+
+    /// Where somebody waits in the queue.
+    fn find(core: &Core<P>, seq: u64, id: u64) -> Option<usize> {
+        let at = core.waiting.partition_point(|waiting| (waiting.seq, waiting.id) < (seq, id));
+        core.waiting.get(at).is_some_and(|waiting| waiting.id == id).then_some(at)
+    }
+
+    pub(super) fn on_commit(&self, seq: u64, then: Callback) -> std::result::Result<(), CommitError> {
+        let mut core = self.lock();
+        let target = self.demand(&mut core, Asked::Seq(seq))?;
+        if let Some(answer) = core.answer(target) {
+            drop(core);
+            then(answer);
+            return Ok(());
+        }
+        self.enqueue(&mut core, seq, Who::Call(then));
+        let helper = self.call_helper(&mut core);
+        drop(core);
+        if helper {
+            self.wake(Word::Helper);
+        }
+        Ok(())
+    }
+
+    /// Does what can be done without waiting, or with one wait. Whether something is under way.
+    pub(super) fn drive(&self, wait: bool) -> bool {
+        let mut core = self.lock();
+        if core.leader {
+            return true;
+        }
+        core.leader = true;
+        core = self.hand_out(core);
+        core = self.take_in(core, wait);
+        core = self.hand_out(core);
+        let under_way = core.is_flying();
+        self.leave(core);
+        under_way
+    }
+
+    /// What the helper does, as long as the log is open.
+    pub(super) fn help(&self) {
+        let mut core = self.lock();
+        loop {
+            while !core.helper_leads {
+                if core.stop {
+                    return;
+                }
+                let seen = self.look(&core, Word::Helper);
+                drop(core);
+                self.sleep(Word::Helper, seen);
+                core = self.lock();
+            }
+            core = self.lead_for_others(core);
+        }
+    }
+
+    /// Leads until nobody waits.
+    fn lead_for_others<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
+        loop {
+            core = self.hand_out(core);
+            let due = self.is_call_due(&core) || core.groups.front().is_some_and(|group| core.is_group_covered(group));
+            if core.is_flying() || core.has_waiting() && !due {
+                core = self.step(core);
+            }
+            let woken = self.cover(&mut core);
+            // With nothing under way those who are woken now may share the next write; otherwise the device is kept busy.
+            let gather = woken.members > 0 && !core.is_flying() && !core.machine.is_poisoned();
+            if !gather {
+                core = self.hand_out(core);
+            }
+            if woken.count > 0 || self.is_call_due(&core) {
+                drop(core);
+                self.tell(woken);
+                if gather {
+                    self.gather();
+                }
+                core = self.lock();
+            }
+            let more = core.has_waiting() || core.is_flying();
+            if !more || core.machine.is_poisoned() && !core.has_waiting() {
+                core.helper_leads = false;
+                core.leader = false;
+                return core;
+            }
+        }
+    }
+
+    /// Lets others run as long as that brings frames.
+    fn gather(&self) {
+        let mut seen = self.appended();
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            let now = self.appended();
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    /// Makes everything durable and says that the log ended.
+    pub(super) fn close(&self) -> Result<()> {
+        let mut core = self.lock();
+        core.machine.close();
+        let closed = self.wait_for(core, Target::Closed);
+        match closed {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let core = self.lock();
+                Err(match &core.failure {
+                    Some(failure) => Error::Wal(failure.clone()),
+                    None => Error::Poisoned { path: self.names.dir().to_path_buf() },
+                })
+            }
+        }
+    }
+
+    /// Tells the threads to end.
+    pub(super) fn stop(&self) {
+        let mut core = self.lock();
+        core.stop = true;
+        for word in [Word::Helper, Word::Upkeep] {
+            self.bump(&core, word);
+        }
+        drop(core);
+        for word in [Word::Helper, Word::Upkeep] {
+            self.wake(word);
+        }
+    }
+
+    /// The log goes: whoever waits to be called is told.
+    pub(super) fn give_up(&self) {
+        self.call_due();
+        let left = std::mem::take(&mut self.lock().waiting);
+        for waiting in left {
+            match waiting.who {
+                Who::Task(waker) => waker.wake(),
+                Who::Call(then) => then(Err(CommitError::Dropped)),
+            }
+        }
+    }
+}
+
+/// Waits for a frame to be durable. See [`super::Wal::commit_async`].
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is polled"]
+pub struct Commit<'w, P: Platform> {
+    shared: &'w Shared<P>,
+    seq: u64,
+    /// Its place among those who wait.
+    id: Option<u64>,
+}
+
+impl<'w, P: Platform> Commit<'w, P> {
+    pub(super) fn new(shared: &'w Shared<P>, seq: u64) -> Self {
+        Commit { shared, seq, id: None }
+    }
+}
+
+impl<P: Platform> Future for Commit<'_, P> {
+    type Output = std::result::Result<(), CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (shared, seq) = (self.shared, self.seq);
+        if shared.durable() >= seq {
+            // Whoever took us out of the queue, or will, finds nothing to do.
+            return Poll::Ready(Ok(()));
+        }
+        let mut core = shared.lock();
+        let target = match shared.demand(&mut core, Asked::Seq(seq)) {
+            Ok(target) => target,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if let Some(answer) = core.answer(target) {
+            return Poll::Ready(answer);
+        }
+        let at = self.id.and_then(|id| Shared::find(&core, seq, id));
+        match at.map(|at| &mut core.waiting[at].who) {
+            Some(Who::Task(waker)) => waker.clone_from(context.waker()),
+            _ => self.id = Some(shared.enqueue(&mut core, seq, Who::Task(context.waker().clone()))),
+        }
+        let helper = shared.call_helper(&mut core);
+        drop(core);
+        if helper {
+            shared.wake(Word::Helper);
+        }
+        Poll::Pending
+    }
+}
+
+impl<P: Platform> Drop for Commit<'_, P> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let mut core = self.shared.lock();
+            let left = Shared::find(&core, self.seq, id).and_then(|at| core.waiting.remove(at));
+            drop(core);
+            // A waker's drop is somebody else's code: not under the lock.
+            drop(left);
+        }
+    }
+}
