@@ -15,7 +15,7 @@
 //! | `wait.rs` | sleeping on a word between processes, the asymmetric barrier |
 //! | `event.rs` | sleeping on a word where only descriptors can be waited for: epoll, tokio |
 //! | `uring.rs` | sleeping on a word inside an io_uring loop |
-//! | `wal.rs` | the operations of a write-ahead log |
+//! | `wal.rs` | the operations of a write-ahead log: a ring, calls, and entries for a ring of the program's |
 //! | `clock.rs` | time |
 //! | `sys.rs` | the calls that rustix lacks |
 //!
@@ -42,11 +42,11 @@ mod memory;
 mod sys;
 pub mod uring;
 mod wait;
-mod wal;
+pub mod wal;
 
 pub use event::EventWait;
 pub use file::LinuxFile;
-/// The version of the crate that [`uring`] speaks of.
+/// The version of the crate that [`uring`] and [`wal`] speak of.
 pub use io_uring;
 pub use map::{LinuxMap, LinuxMapMut};
 pub use wal::LinuxWal;

@@ -2,7 +2,12 @@
 //!
 //! Nothing is decided here: arguments in, `errno` out as an [`io::Error`].
 
-use std::{io, ptr::NonNull};
+use rustix::io::Errno;
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr::NonNull,
+};
 
 /// Nodes that a mask can name; what the kernel is built for at most.
 pub(crate) const NODES: u32 = 1024;
@@ -47,6 +52,27 @@ pub(crate) unsafe fn node_of(at: NonNull<u8>) -> io::Result<u32> {
         libc::syscall(libc::SYS_get_mempolicy, &raw mut node, no_mask, 0, at.as_ptr(), MPOL_F_NODE | MPOL_F_ADDR)
     })?;
     u32::try_from(node).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Writes up to `len` bytes from `at` to `offset` of a file; with `durable`, done when they are. No slice is formed: others
+/// may look at the memory, and change what lies beside the range.
+///
+/// # Safety
+///
+/// `at..at + len` lies in a mapping of the caller's, and nothing changes there meanwhile but by atomics.
+pub(crate) unsafe fn write_at(
+    fd: BorrowedFd<'_>,
+    at: *const u8,
+    len: usize,
+    offset: u64,
+    durable: bool,
+) -> std::result::Result<usize, Errno> {
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    let (fd, range) = (fd.as_raw_fd(), libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len });
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel reads the range, which is the caller's, and writes nothing to memory.
+    let written = unsafe { libc::pwritev2(fd, &raw const range, 1, offset, flags) };
+    usize::try_from(written).map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// What handles a signal.

@@ -1,70 +1,126 @@
-//! The operations of a write-ahead log, by calls that block: `pwrite` into the page cache, `fdatasync` to make it last.
+//! The operations of a write-ahead log: through a ring of the kernel's, or by calls that block.
+//!
+//! | File | Job |
+//! |---|---|
+//! | `wal/choose.rs` | which way: what was asked for, what works here, what a measurement says |
+//! | `wal/segment.rs` | a segment's file, opened past the page cache where that works |
+//! | `wal/uring.rs` | several writes in flight, in an io_uring of its own |
+//! | `wal/calls.rs` | `pwritev2`, `pwrite` and `fdatasync`, in the thread that submits |
+//! | `wal/entry.rs` | the same operations as entries of a ring that the program owns |
+//!
+//! **Which.** With one write in flight a ring and a call are equally fast; with four the ring moves three times as many.
+//! A ring's durable write has its flush done by a thread of the kernel's that waits for a processor like any other, a call
+//! has it done in the thread that called: on a machine whose processors are all busy, a thread of high priority keeps its
+//! pace with calls and loses it with a ring. [`WalMode`] says what is used and why.
+//!
+//! **Never here**: a thread of our own, a kernel thread that polls, a spin. A program with an event loop waits for
+//! [`LinuxWal::event`]; one that owns a ring needs no driver but [`entry`] and [`outcome`].
 
-use crate::{LinuxFile, LinuxMapMut, file};
-use chronicle_core::{
-    Region,
-    wal::{Op, OpId, Outcome, SyncBy},
-};
-use chronicle_platform::{File, Medium, Open, Result, Trouble, WalDriver, WalMode, WalOptions, WalWay};
+mod calls;
+mod choose;
+mod entry;
+mod segment;
+mod uring;
+
+pub use entry::{Target, entry, outcome, supports_wal};
+
+use crate::{LinuxFile, LinuxMapMut, lease::pid};
+use chronicle_core::wal::{Op, OpId, Outcome};
+use chronicle_platform::{Result, Trouble, WalDriver, WalMode, WalOptions};
 use rustix::io::Errno;
 use std::{
-    collections::{BTreeMap, VecDeque},
     io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::ThreadId,
 };
 
 /// Carries out the operations of one log.
+///
+/// A forked child has neither its memory nor its ring, and is refused.
 #[derive(Debug)]
 pub struct LinuxWal {
-    memory: Arc<LinuxMapMut>,
-    options: WalOptions,
     mode: WalMode,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    segments: BTreeMap<u64, Arc<Segment>>,
-    ended: VecDeque<(u64, OpId, Outcome)>,
+    /// The only thread that may call, where one was promised.
+    owner: Option<ThreadId>,
+    /// The process that made it.
+    pid: u32,
+    /// For errors: the log's directory.
+    path: PathBuf,
+    way: Way,
 }
 
 #[derive(Debug)]
-struct Segment {
-    file: LinuxFile,
-    len: u64,
+enum Way {
+    Ring(Box<uring::Ring>),
+    Calls(calls::Calls),
+}
+
+impl Way {
+    fn attach(&self, segment: u64, path: &Path) -> Result<()> {
+        match self {
+            Way::Ring(ring) => ring.attach(segment, path),
+            Way::Calls(calls) => calls.attach(segment, path),
+        }
+    }
+
+    fn detach(&self, segment: u64) -> Result<()> {
+        match self {
+            Way::Ring(ring) => ring.detach(segment),
+            Way::Calls(calls) => calls.detach(segment),
+        }
+    }
+
+    fn submit(&self, op: &Op) -> Result<()> {
+        match self {
+            Way::Ring(ring) => ring.submit(op),
+            Way::Calls(calls) => calls.submit(op),
+        }
+    }
+
+    fn reap(&self, wait: bool, done: &mut dyn FnMut(OpId, Outcome)) -> Result<usize> {
+        match self {
+            Way::Ring(ring) => ring.reap(wait, done),
+            Way::Calls(calls) => calls.reap(wait, done),
+        }
+    }
 }
 
 impl LinuxWal {
     pub(crate) fn new(memory: Arc<LinuxMapMut>, lock: &LinuxFile, options: &WalOptions) -> Result<LinuxWal> {
-        let durable = file::medium(lock.path())? == Medium::Disk;
-        let mode = WalMode {
-            way: WalWay::Buffered,
-            driver: "pwrite",
-            direct: false,
-            sync: SyncBy::Op,
-            durable,
-            why: (!durable).then(|| "the log lies in memory".to_owned()),
-            measured: Vec::new(),
-        };
-        Ok(LinuxWal { memory, options: options.clone(), mode, state: Mutex::default() })
+        let (way, mode) = choose::choose(memory, lock, options)?;
+        let owner = options.one_thread.then(|| std::thread::current().id());
+        let path = lock.path().parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(LinuxWal { mode, owner, pid: pid(), path, way })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing between lock and unlock can leave a half-changed state behind.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A descriptor that is readable when there may be outcomes to [reap](WalDriver::reap), which makes it unreadable again:
+    /// for epoll, a runtime, or another ring. It is readable at first. `None` where operations end before `submit` returns, so
+    /// that there is nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no descriptor to be had, or with `one_thread` in another thread.
+    pub fn event(&self) -> Result<Option<BorrowedFd<'_>>> {
+        self.check_caller("wait for")?;
+        match &self.way {
+            Way::Ring(ring) => ring.event().map(Some),
+            Way::Calls(_) => Ok(None),
+        }
     }
-}
 
-fn unattached(operation: &'static str, segment: u64) -> Trouble {
-    Trouble::new(operation, format!("segment {segment}"), io::Error::from(io::ErrorKind::NotFound))
-}
-
-fn ended(result: std::result::Result<usize, Errno>) -> Outcome {
-    match result {
-        Ok(n) => Outcome::Done(n as u32),
-        Err(Errno::INTR | Errno::AGAIN) => Outcome::Again,
-        Err(errno) => Outcome::Failed(errno.raw_os_error()),
+    fn check_caller(&self, operation: &'static str) -> Result<()> {
+        let refusal = |why| Err(Trouble::new(operation, &*self.path, Errno::PERM).noting(why));
+        if self.pid != pid() {
+            return refusal("the driver is another process's: a forked child opens the log anew");
+        }
+        match self.owner {
+            Some(owner) if owner != std::thread::current().id() => {
+                refusal("`one_thread` was asked for by another thread")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -74,58 +130,38 @@ impl WalDriver for LinuxWal {
     }
 
     fn attach(&self, segment: u64, path: &Path) -> Result<()> {
-        let file = file::open(path, Open::Write)?;
-        let len = file.len()?;
-        let mut state = self.state();
-        if state.segments.contains_key(&segment) {
-            return Err(Trouble::new("attach", path, io::Error::from(io::ErrorKind::AlreadyExists)));
-        }
-        state.segments.insert(segment, Arc::new(Segment { file, len }));
-        Ok(())
+        self.check_caller("attach")?;
+        self.way.attach(segment, path)
     }
 
     fn detach(&self, segment: u64) -> Result<()> {
-        let mut state = self.state();
-        let Some(held) = state.segments.get(&segment) else { return Err(unattached("detach", segment)) };
-        if Arc::strong_count(held) > 1 || state.ended.iter().any(|(of, ..)| *of == segment) {
-            return Err(Trouble::new("detach", held.file.path(), Errno::BUSY));
-        }
-        state.segments.remove(&segment);
-        Ok(())
+        self.check_caller("detach")?;
+        self.way.detach(segment)
     }
 
     fn submit(&self, op: &Op) -> Result<()> {
-        let (Op::Write { segment, .. } | Op::Sync { segment, .. }) = *op else {
-            return self.options.check(op, Path::new("wal"), self.memory.len(), 0);
-        };
-        let held = self.state().segments.get(&segment).cloned().ok_or_else(|| unattached("submit", segment))?;
-        self.options.check(op, held.file.path(), self.memory.len(), held.len)?;
-        let (op, outcome) = match *op {
-            Op::Write { op, offset, from, len, sync, .. } => {
-                // A copy: no slice of the machine's memory is formed.
-                let mut bytes = vec![0; len as usize];
-                self.memory.window().copy_out(from, &mut bytes);
-                let written = rustix::io::pwrite(&held.file, &bytes, offset);
-                let written = written.and_then(|n| if sync { sync_data(&held.file).map(|()| n) } else { Ok(n) });
-                (op, ended(written))
-            }
-            Op::Sync { op, .. } => (op, ended(sync_data(&held.file).map(|()| 0))),
-            Op::Prepare { .. } | Op::Recycle { .. } => unreachable!("bug: refused above"),
-        };
-        let mut state = self.state();
-        drop(held);
-        state.ended.push_back((segment, op, outcome));
-        Ok(())
+        self.check_caller("submit")?;
+        self.way.submit(op)
     }
 
-    fn reap(&self, _wait: bool, done: &mut dyn FnMut(OpId, Outcome)) -> Result<usize> {
-        let all = std::mem::take(&mut self.state().ended);
-        let count = all.len();
-        all.into_iter().for_each(|(_, op, outcome)| done(op, outcome));
-        Ok(count)
+    fn reap(&self, wait: bool, done: &mut dyn FnMut(OpId, Outcome)) -> Result<usize> {
+        self.check_caller("reap")?;
+        self.way.reap(wait, done)
     }
 }
 
-fn sync_data(file: &LinuxFile) -> std::result::Result<(), Errno> {
-    rustix::fs::fdatasync(file)
+/// The segment that an operation of a driver's is about; none for those that change names.
+fn segment_of(op: &Op) -> Option<u64> {
+    match *op {
+        Op::Write { segment, .. } | Op::Sync { segment, .. } => Some(segment),
+        Op::Prepare { .. } | Op::Recycle { .. } => None,
+    }
+}
+
+fn unattached(operation: &'static str, segment: u64) -> Trouble {
+    Trouble::new(operation, format!("segment {segment}"), io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn attached_twice(path: &Path) -> Trouble {
+    Trouble::new("attach", path, io::Error::from(io::ErrorKind::AlreadyExists))
 }
