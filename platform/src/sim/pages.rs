@@ -65,7 +65,8 @@ impl Pages {
             Arc::make_mut(&mut self.0).split_off(&whole);
         }
         let number = len / PAGE as u64;
-        if self.page(number)[inside..].iter().any(|&byte| byte != 0)
+        if let Some(page) = self.0.get(&number)
+            && page[inside..].iter().any(|&byte| byte != 0)
             && let Some(page) = Arc::make_mut(&mut self.0).get_mut(&number)
         {
             Arc::make_mut(page)[inside..].fill(0);

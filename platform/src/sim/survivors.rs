@@ -1,25 +1,5 @@
-//! Every state that a power cut may leave, one after the other.
-//!
-//! [`Sim::crash`] draws one state by chance; [`Survivors`] goes through all of them, as long as there is little that the
-//! device may or may not have: at most [`Survivors::MOST`] operations, of which each is
-//!
-//! - a **write** since its file's last sync, or on its way in a driver's hands: lost, kept, or torn;
-//! - a **change of names** whose directory was not synced: undone or done, each by itself, so that also a later one may
-//!   survive an earlier one;
-//! - a file that **mappings** changed: as it was at its last sync, or as it is. (Which of the pages in between were written
-//!   when is for [`Sim::crash`] to draw.)
-//! - a file's **length** that changed without a write: old or new. A length that changed by writes is, whatever became of
-//!   them, the old one, or the end of one of them.
-//!
-//! Writes survive or not whatever became of earlier ones, so all orders in which a device may do them are among these.
-//!
-//! **Torn.** A write of *n* sectors can be torn in 2ⁿ − 2 ways, and four of them in more than anybody can wait for. What is
-//! gone through: all combinations in which each write is lost, kept, or torn at an edge (its first sector alone, all but the
-//! first, its last alone, all but the last); and all in which one write is torn in any of many ways (after each of its
-//! sectors, from either end; one sector alone; one sector missing; every other one) and the others are lost or kept. For
-//! writes of up to 3 sectors these are all ways; of those above 16, only the outer 8 sectors at either end are cut at.
-//!
-//! With more operations survivors are drawn by chance, as many as asked for, and [`Survivors::is_exhaustive`] says so.
+//! Every state that a power cut may leave, one after the other: what is open, the choices for each of it, and the machine
+//! that a number's choices leave.
 
 use super::{
     Sim,
@@ -328,7 +308,28 @@ impl Plan {
 
 /// The survivors of one power cut; see [`Sim::survivors`].
 ///
-/// What is gone through is what the module says: every operation kept or lost, in every combination, and torn in many ways.
+/// [`Sim::crash`] draws one state by chance; these are all of them, as long as there is little that the device may or may
+/// not have: at most [`Survivors::MOST`] operations, of which each is
+///
+/// - a **write** since its file's last sync, or on its way in a driver's hands: lost, kept, or torn;
+/// - a **change of names** whose directory was not synced: undone or done, each by itself, so that also a later one may
+///   survive an earlier one;
+/// - a file that **mappings** changed: as it was at its last sync, or as it is. (Which of the pages in between were written
+///   when is for [`Sim::crash`] to draw.)
+/// - a file's **length** that changed without a write: old or new. A length that changed by writes is, whatever became of
+///   them, the old one, or the end of one of them.
+///
+/// Writes survive or not whatever became of earlier ones, so all orders in which a device may do them are among these.
+///
+/// **Torn.** A write of *n* sectors can be torn in 2ⁿ − 2 ways, and four of them in more than anybody can wait for. What is
+/// gone through: all combinations in which each write is lost, kept, or torn at an edge (its first sector alone, all but the
+/// first, its last alone, all but the last); and all in which one write is torn in any of many ways (after each of its
+/// sectors, from either end; one sector alone; one sector missing; every other one) and the others are lost or kept. For
+/// writes of up to 3 sectors these are all ways; of those above 16, only the outer 8 sectors at either end are cut at.
+///
+/// With more operations survivors are drawn by chance, as many as asked for, and [`Survivors::is_exhaustive`] says so.
+///
+/// Making one costs what differs from the others, and a share of the disk's list of pages: bytes are shared.
 pub struct Survivors {
     sim: Sim,
     seed: u64,
