@@ -11,10 +11,36 @@
 //! ```
 //!
 //! The crates behind it: [`core`] (bytes and protocols), [`platform`] (what is asked of a system), [`storage`]
-//! (queues, archive, tiers), [`protocol`] (market-data records), [`feed`] (venues), [`etl`] (the refinery). This crate
-//! adds one thing: [`System`], the platform of the machine that it is built for. It holds no code of its own.
+//! (queues, the WAL, archive, tiers), [`checkpoint`] (snapshots and cursors), [`protocol`] (market-data records), [`feed`]
+//! (venues), [`etl`] (the refinery). This crate adds one thing: [`System`], the platform of the machine that it is built
+//! for. It holds no code of its own.
 #![forbid(unsafe_code)]
 
+/// Snapshots of a program's state and its consumers' cursors, and the log cut behind them.
+///
+/// ```no_run
+/// use chronicle::{System, checkpoint::{self, Checkpoints}, storage::wal::{self, Wal}};
+/// use std::path::Path;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let checkpoints = Checkpoints::open(&System, Path::new("sum/checkpoints"), &checkpoint::Options::default())?;
+/// let options = wal::Options { durable_seq: checkpoints.durable_seq()?, ..wal::Options::default() };
+/// let (wal, _) = Wal::open(&System, "sum/wal", &options)?;
+///
+/// // The newest snapshot, and every frame behind it.
+/// let mut recovered = checkpoints.recover(&wal, "sum")?;
+/// let mut sum = recovered.snapshot.try_into().map_or(0, u64::from_le_bytes);
+/// while let Some(record) = recovered.tail.next()? {
+///     sum += record.payload.len() as u64;
+/// }
+///
+/// let seq = wal.append(b"one more")?;
+/// sum += 8;
+/// // Durable, then the log is cut behind it.
+/// checkpoints.checkpoint(&wal, "sum", seq, &sum.to_le_bytes(), &[])?;
+/// # Ok(()) }
+/// ```
+pub use chronicle_checkpoint as checkpoint;
 pub use chronicle_core as core;
 pub use chronicle_core::{Append, Frame, Payload, Trusted};
 pub use chronicle_etl as etl;

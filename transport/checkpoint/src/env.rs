@@ -131,13 +131,18 @@ impl<P: Platform> Lmdb<P> {
             *poisoned = matches!(error, heed::Error::Io(_) | heed::Error::Mdb(MdbError::Panic));
             return Err(self.at.error("commit", error));
         }
-        // LMDB syncs the data and writes its meta page through (O_DSYNC). What that means for the medium is the system's to
-        // say, and Darwin's does not reach it: the platform's sync does.
-        if let Err(trouble) = self.file.sync() {
-            *poisoned = true;
-            return Err(trouble.into());
-        }
         Ok(done)
+    }
+
+    /// What was committed, made durable by the platform's own sync. LMDB syncs the data and writes its meta page through
+    /// (`O_DSYNC`), which is enough where that reaches the medium; on Darwin it reaches the drive.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_go_on(&state)?;
+        self.file.sync().map_err(|trouble| {
+            state.poisoned = true;
+            trouble.into()
+        })
     }
 
     fn may_go_on(&self, state: &State) -> Result<()> {

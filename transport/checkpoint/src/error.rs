@@ -2,6 +2,7 @@
 
 use crate::{CheckpointId, NameError};
 use chronicle_platform::{Trouble, TroubleKind};
+use chronicle_storage::wal::{CommitError, ReadError};
 use std::{fmt, io, path::PathBuf};
 
 /// `Result` with this crate's [`Error`].
@@ -96,6 +97,42 @@ pub enum Error {
         /// The store's file.
         path: PathBuf,
     },
+    /// The log's frames behind the snapshot do not begin where it ends: those between were retired.
+    TailMissing {
+        /// The log's directory.
+        path: PathBuf,
+        /// What the snapshot stands for; 0 = there is none.
+        seq: u64,
+        /// The log's oldest frame.
+        first_seq: u64,
+    },
+    /// The log ends before the frame that the snapshot stands for: it lost frames, or is another one.
+    LogBehind {
+        /// The log's directory.
+        path: PathBuf,
+        /// What the snapshot stands for.
+        seq: u64,
+        /// The log's newest frame.
+        last: u64,
+    },
+    /// The checkpoints belong to another log.
+    OtherLog {
+        /// The store's file.
+        path: PathBuf,
+        /// The log that they are of.
+        stored: [u8; 16],
+        /// The log that was given.
+        found: [u8; 16],
+    },
+    /// The frames that a snapshot stands for did not become durable; nothing was saved.
+    NotDurable {
+        /// The store's file.
+        path: PathBuf,
+        /// Why not.
+        source: CommitError,
+    },
+    /// The log could not be read.
+    Log(ReadError),
     /// The application's own writer or reader of a snapshot failed; nothing was saved.
     Application(io::Error),
 }
@@ -117,6 +154,13 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Trouble(_) | Error::Poisoned { .. } | Error::Application(_) => ErrorKind::Trouble,
+            Error::NotDurable { source: CommitError::Poisoned | CommitError::Dropped, .. } => ErrorKind::Trouble,
+            Error::TailMissing { .. } | Error::LogBehind { .. } => ErrorKind::Damage,
+            Error::Log(ReadError::Failed(error)) => match error.kind() {
+                chronicle_storage::ErrorKind::Refusal => ErrorKind::Refusal,
+                chronicle_storage::ErrorKind::Damage => ErrorKind::Damage,
+                chronicle_storage::ErrorKind::Trouble => ErrorKind::Trouble,
+            },
             Error::Damage { .. } | Error::DamagedCheckpoint { .. } | Error::DamagedCursor { .. } => ErrorKind::Damage,
             _ => ErrorKind::Refusal,
         }
@@ -190,6 +234,31 @@ impl fmt::Display for Error {
             Error::Forked { path } => {
                 write!(f, "{}: opened by the parent of this process, open it again", path.display())
             }
+            Error::TailMissing { path, seq: 0, first_seq } => write!(
+                f,
+                "{}: no checkpoint, and the log begins with frame {first_seq}, not 1: what was before is in neither",
+                path.display()
+            ),
+            Error::TailMissing { path, seq, first_seq } => write!(
+                f,
+                "{}: checkpoint of frame {seq}, but the log begins with frame {first_seq}, not {}: recover a newer one",
+                path.display(),
+                seq.saturating_add(1)
+            ),
+            Error::LogBehind { path, seq, last } => write!(
+                f,
+                "{}: checkpoint of frame {seq}, but the log ends with frame {last}: frames that were durable are missing",
+                path.display()
+            ),
+            Error::OtherLog { path, stored, found } => write!(
+                f,
+                "{}: of log {:032x}, not of {:032x}",
+                path.display(),
+                u128::from_be_bytes(*stored),
+                u128::from_be_bytes(*found)
+            ),
+            Error::NotDurable { path, source } => write!(f, "{}: nothing was saved: {source}", path.display()),
+            Error::Log(error) => error.fmt(f),
             Error::Application(_) => f.write_str("the application's snapshot failed, nothing was saved"),
         }
     }
@@ -200,6 +269,8 @@ impl std::error::Error for Error {
         match self {
             // Its own text is shown above; the system's reason is what lies beneath.
             Error::Trouble(trouble) => std::error::Error::source(trouble),
+            // Their own text is shown above.
+            Error::Log(error) => std::error::Error::source(error),
             Error::Application(error) => Some(error),
             _ => None,
         }

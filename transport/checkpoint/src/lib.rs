@@ -13,9 +13,9 @@
 //!
 //! | Rule | How it is kept |
 //! |---|---|
-//! | a checkpoint that was returned is durable | LMDB syncs the data, then writes its meta page through; then the platform's own sync |
+//! | a checkpoint that was returned is durable | LMDB syncs the data, then writes its meta page through (`O_DSYNC`) |
 //! | D-7, D-8 | the store is made under another name, synced, renamed, its directory synced |
-//! | D-9 | the WAL is cut only after the transaction is durable, and never past the oldest need |
+//! | D-9 | the WAL is cut only after the transaction is durable and the platform has synced the file, never past the oldest need |
 //! | D-17 | LMDB's two meta pages are the two slots; every record has a generation, a CRC bound to its key, and the seq it stands for |
 //! | D-2, D-4 | a write or sync that failed poisons the handle: open it again |
 //! | D-21 | a kernel lock, held for life, before anything is read |
@@ -34,6 +34,7 @@ mod env;
 mod error;
 mod every;
 mod lock;
+mod log;
 mod name;
 mod record;
 mod store;
@@ -41,5 +42,6 @@ mod tree;
 
 pub use error::{Error, ErrorKind, Result};
 pub use every::{Every, Interval};
+pub use log::{Recovered, Which};
 pub use name::{MAX_NAME, NameError};
 pub use store::{Checkpoint, CheckpointId, Checkpoints, Cursor, Holder, Need, Options};

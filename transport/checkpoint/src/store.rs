@@ -20,6 +20,8 @@ use zerocopy::IntoBytes;
 
 const FILE: &str = "checkpoints.mdb";
 const TEMPORARY: &str = "checkpoints.tmp";
+/// The store has not seen one yet.
+const NO_LOG: [u8; 16] = [0; 16];
 const LOCK: &str = "checkpoints.lock";
 
 /// How a store is opened.
@@ -205,12 +207,13 @@ impl<P: Platform> Checkpoints<P> {
     }
 
     /// Saves `snapshot` as what `state` is after frame `seq`, and `cursors`, in one transaction. When it returns they are
-    /// durable, and checkpoints of the state beyond [`Options::keep`] are gone.
+    /// durable, and checkpoints of the state beyond [`Options::keep`] are gone. (On Darwin the last step reaches the drive, not
+    /// its medium: LMDB's doing. Before anything is given up for a checkpoint there, the platform's own sync is called.)
     ///
     /// The frame must be durable in its log: after a crash, a snapshot of frames that the log lost would be of a stream that
     /// never was.
     pub fn save(&self, state: &str, seq: u64, snapshot: &[u8], cursors: &[(&str, Cursor)]) -> Result<CheckpointId> {
-        self.save_with(state, cursors, |out| out.write_all(snapshot).map(|()| seq))
+        self.save_with(state, cursors, write_all(snapshot, seq))
     }
 
     /// As [`save`](Self::save); `snapshot` writes the bytes and returns the seq that they stand for. Until the transaction is
@@ -221,15 +224,28 @@ impl<P: Platform> Checkpoints<P> {
         cursors: &[(&str, Cursor)],
         snapshot: impl FnOnce(&mut dyn io::Write) -> io::Result<u64>,
     ) -> Result<CheckpointId> {
+        self.save_in(Log::Unnamed, state, cursors, snapshot)
+    }
+
+    pub(crate) fn save_in(
+        &self,
+        log: Log<'_>,
+        state: &str,
+        cursors: &[(&str, Cursor)],
+        snapshot: impl FnOnce(&mut dyn io::Write) -> io::Result<u64>,
+    ) -> Result<CheckpointId> {
         name::check(state)?;
         cursors.iter().try_for_each(|(name, _)| name::check(name))?;
         let created_ns = self.platform.now_ns();
         self.lmdb.write(|write| {
             // Before anything is written: a record that cannot be read makes it unknown what may go.
             let mut kept: Vec<CheckpointId> = self.of_state(&write.read(), state)?;
-            let generation = begin(write)?;
+            let generation = self.begin_in(write, log)?;
             let id = CheckpointId(generation);
             let (seq, len) = write_snapshot(write, id, snapshot)?;
+            if let Log::Named(_, durable) = log {
+                durable(seq)?;
+            }
             let record = CheckpointRecord {
                 generation: generation.into(),
                 seq: seq.into(),
@@ -347,6 +363,34 @@ impl<P: Platform> Checkpoints<P> {
         })
     }
 
+    pub(crate) fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Makes what was saved durable by the platform's own sync: before something is given up for it.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.lmdb.sync()
+    }
+
+    /// Refuses another log than the one that the seqs here count in.
+    pub(crate) fn check_log(&self, log: [u8; 16]) -> Result<()> {
+        let stored = self.lmdb.read(|read| Ok(store_record(read)?.map_or(NO_LOG, |record| record.log)))?;
+        if stored == NO_LOG || stored == log {
+            return Ok(());
+        }
+        Err(Error::OtherLog { path: self.path().to_path_buf(), stored, found: log })
+    }
+
+    /// As [`begin`], in a log.
+    fn begin_in(&self, write: &mut Write<'_>, log: Log<'_>) -> Result<u64> {
+        let Log::Named(log, _) = log else { return begin(write) };
+        let stored = store_record(&write.read())?.map_or(NO_LOG, |record| record.log);
+        if stored != NO_LOG && stored != log {
+            return Err(Error::OtherLog { path: self.path().to_path_buf(), stored, found: log });
+        }
+        begin_with(write, Some(log))
+    }
+
     fn all(&self, read: &Read<'_>) -> Result<Vec<Checkpoint>> {
         let mut all = Vec::new();
         read.each(CHECKPOINTS, |key, value| {
@@ -421,6 +465,20 @@ impl<P: Platform> Checkpoints<P> {
     }
 }
 
+/// The log whose frames a checkpoint counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Log<'a> {
+    /// The application's business.
+    Unnamed,
+    /// This one, and how its frames up to a seq are made durable.
+    Named([u8; 16], &'a dyn Fn(u64) -> Result<()>),
+}
+
+/// Writes these bytes, which stand for `seq`.
+pub(crate) fn write_all(snapshot: &[u8], seq: u64) -> impl FnOnce(&mut dyn io::Write) -> io::Result<u64> {
+    move |out| out.write_all(snapshot).map(|()| seq)
+}
+
 /// Makes the store under another name and publishes it whole (D-7, D-8).
 fn create<P: Platform>(platform: &P, dir: &Path, path: &Path, max_len: u64, lock: &Arc<Held<P>>) -> Result<()> {
     let temporary: PathBuf = dir.join(TEMPORARY);
@@ -478,25 +536,30 @@ fn is_whole(record: Option<&[u8]>, txn: u64) -> std::result::Result<(), Fault> {
     Ok(())
 }
 
+/// The store's record; checked at open, and written by nobody else since.
+fn store_record(read: &Read<'_>) -> Result<Option<StoreRecord>> {
+    let value = read.get(&STORE_KEY)?;
+    Ok(value.and_then(|value| record::parse::<StoreRecord>(&STORE_KEY, value).ok()).map(|(record, _)| *record))
+}
+
 /// Writes the store's record, as every transaction must, and returns the new generation.
 fn begin(write: &mut Write<'_>) -> Result<u64> {
-    let mut next = StoreRecord {
+    begin_with(write, None)
+}
+
+fn begin_with(write: &mut Write<'_>, log: Option<[u8; 16]>) -> Result<u64> {
+    let before = store_record(&write.read())?;
+    let generation = before.map_or(0, |record| record.generation.get()) + 1;
+    let record = StoreRecord {
         magic: MAGIC,
         version: VERSION.into(),
         reserved: [0; 6],
         txn: write.txn().into(),
-        generation: 1.into(),
-        log: [0; 16],
+        generation: generation.into(),
+        log: log.or(before.map(|record| record.log)).unwrap_or(NO_LOG),
     };
-    if let Some(value) = write.read().get(&STORE_KEY)?
-        // Checked at open, and written by nobody else since.
-        && let Ok((record, _)) = record::parse::<StoreRecord>(&STORE_KEY, value)
-    {
-        next.generation = (record.generation.get() + 1).into();
-        next.log = record.log;
-    }
-    put(write, &STORE_KEY, next.as_bytes().to_vec())?;
-    Ok(next.generation.get())
+    put(write, &STORE_KEY, record.as_bytes().to_vec())?;
+    Ok(generation)
 }
 
 fn put(write: &mut Write<'_>, key: &[u8], mut body: Vec<u8>) -> Result<()> {
