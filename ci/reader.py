@@ -5,7 +5,8 @@ Usage: reader.py FILE...      every frame as a line of JSON: {seq, time_ns, type
        reader.py --entries X  what an index (.idx), a cold file's tables, a cursor, control.meta, meta.json or a refinery's
                               checkpoint says
 
-FILE is a segment, a partition, a recorded raw segment, or a cold file (its index beside it, if there, must agree).
+FILE is a segment, a partition, a recorded raw segment, or a cold file (its index beside it, if there, must agree); or a
+segment of a WAL: {offset, seq, kind, len, payload} of every frame up to the first that is not valid.
 Everything the page asks a verifying reader to check is checked; damage ends with exit 1 and its offset.
 Needs Python 3.9 or newer and, for cold files, the module `zstandard` or the command `zstd`.
 """
@@ -444,6 +445,94 @@ def checkpoint(data):
     return body
 
 
+# 21 The WAL
+
+KINDS = {1: "data", 2: "batch", 3: "pad", 4: "truncate", 5: "vote", 6: "meta"}
+
+
+def wal_header(data):
+    if len(data) < 128:
+        raise Damage(0, f"128 bytes needed, {len(data)} there")
+    names = "magic version zero incompat wal_id segment_id predecessor_id predecessor_end durable_segment durable_offset"
+    names += " durable_seq first_seq segment_len created_ns block_size batch_len epoch salt zero_2 crc"
+    head = dict(zip(names.split(), struct.unpack_from("<8sHHI16sQQQQQQQQQIIIIII", data)))
+    expect(8, "version", head["version"], 1)
+    expect(124, "header crc", head["crc"], zlib.crc32(data[:124]))
+    expect(10, "zero, incompat", (head["zero"], head["incompat"], head["zero_2"]), (0, 0, 0))
+    block, batch, length = head["block_size"], head["batch_len"], head["segment_len"]
+    if not 512 <= block <= 65536 or block & (block - 1):
+        raise Damage(104, f"block_size is {block}")
+    if not 0 < batch <= 1 << 26 or batch % block:
+        raise Damage(108, f"batch_len is {batch}")
+    if not 2 * block + 2 * batch <= length <= 1 << 40 or length % block or length > len(data):
+        raise Damage(88, f"segment_len is {length}, the file has {len(data)} bytes")
+    if head["segment_id"] <= head["predecessor_id"] or (head["predecessor_id"] == 0) != (head["predecessor_end"] == 0):
+        raise Damage(32, "segment and predecessor do not follow one another")
+    if head["durable_segment"] > head["segment_id"] or not 0 < head["first_seq"] < 1 << 63:
+        raise Damage(56, "durable_segment or first_seq has a value that no writer stores")
+    if any(data[128:block]):
+        raise Damage(128, "the header block is not zero behind the header")
+    return head
+
+
+def wal_frame(data, at, end, salt):
+    """(seq, kind, payload, end of the frame)"""
+    seq, size, flags = struct.unpack_from("<QIB", data, at)
+    if flags not in KINDS or size > end - at - 17:
+        raise Damage(at, f"flags {flags}, {size} bytes")
+    behind = at + 13 + size
+    expect(at, "crc", struct.unpack_from("<I", data, behind)[0], zlib.crc32(data[at:behind], salt))
+    return seq, KINDS[flags], data[at + 13 : behind], behind + 4
+
+
+def wal_batch(data, at, head, expected):
+    """Its frames, and where it ends."""
+    limit, salt = head["segment_len"], head["salt"]
+    if at + 57 > limit:
+        raise Damage(at, "the segment ends")
+    seq, kind, payload, inside = wal_frame(data, at, limit, salt)
+    if kind != "batch" or len(payload) != 40 or seq != expected:
+        raise Damage(at, f"{kind} frame with seq {seq}, a batch frame with seq {expected} expected")
+    segment, offset, durable_seq, own, size, flags = struct.unpack("<QQQQII", payload)
+    if own != at or size % head["block_size"] or not 0 < size <= min(head["batch_len"], limit - at) or flags > 1:
+        raise Damage(at, f"a batch of {size} bytes for offset {own}, flags {flags}")
+    if (segment, offset) > (head["segment_id"], at) or durable_seq >= seq:
+        raise Damage(at, "it calls durable what is behind it")
+    end = at + size
+    yield {"offset": at, "seq": seq, "kind": kind, "len": 40, "payload": payload.hex(), "closed": flags == 1, "end": end}
+    opens = at == head["block_size"]
+    while end - inside >= 17:
+        begin = inside
+        seq, kind, payload, inside = wal_frame(data, inside, end, salt)
+        expect(begin, "seq", seq, expected)
+        if kind == "batch" or opens and kind != "meta":
+            raise Damage(begin, f"a {kind} frame here")
+        if kind == "pad":
+            if any(payload) or inside != end:
+                raise Damage(begin, "the padding is not zero or does not end the batch")
+            return
+        opens = False
+        expected += kind == "data"
+        yield {"offset": begin, "seq": seq, "kind": kind, "len": len(payload), "payload": payload.hex()}
+    if any(data[inside:end]):
+        raise Damage(inside, "the batch does not end with zeros")
+
+
+def wal(data):
+    head = wal_header(data)
+    at, expected = head["block_size"], head["first_seq"]
+    try:
+        while True:
+            for frame in wal_batch(data, at, head, expected):
+                end = frame.get("end", None) or end
+                expected += frame["kind"] == "data"
+                yield frame
+            at = end
+    except Damage:
+        # Torn or damaged: that is for the whole log to say.
+        return
+
+
 def read(path, entries):
     with open(path, "rb") as file:
         data = file.read()
@@ -463,6 +552,8 @@ def read(path, entries):
         if magic[:1] == b"{":
             return [meta(data)]
         raise Damage(0, f"{magic!r} has no entries")
+    if magic == b"CHRONWAL":
+        return wal(data)
     return frames(cold(data, path) if magic[:4] == b"\x28\xb5\x2f\xfd" else data)
 
 
