@@ -10,6 +10,8 @@
 //! malicious one, and a peer process that scribbles, can produce wrong *data*, reported as [`Damage`], and nothing
 //! worse.
 //!
+//! [`ring`] has messages in a circle, [`wal`] a write-ahead log as a state machine without IO.
+//!
 //! The bytes are drawn in [`layout`] and, normatively, in `docs/format.md`; the orderings are argued in
 //! `docs/protocols.md` and beside each atomic operation.
 //!

@@ -101,7 +101,9 @@ impl Op {
 pub enum Outcome {
     /// Done; for a write, so many bytes of it (fewer than asked: the rest is handed out again). For others, 0.
     Done(u32),
-    /// Nothing happened, try again: `EINTR`, `EAGAIN`.
+    /// Nothing happened, try again: `EINTR`, `EAGAIN`. The operation is handed out again at once, so wait a moment where
+    /// the system is short of something. A write or a sync that is put off 4096 times in a row counts as failed, because
+    /// nobody would hear of it otherwise; nothing hangs on the others, and they are handed out for ever.
     Again,
     /// The system refused, with its errno.
     Failed(i32),
