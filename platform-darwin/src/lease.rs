@@ -59,7 +59,7 @@ impl Holder {
     }
 }
 
-fn pid() -> u32 {
+pub(crate) fn pid() -> u32 {
     getpid().as_raw_pid().cast_unsigned()
 }
 

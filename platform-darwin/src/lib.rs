@@ -12,7 +12,7 @@
 //! | `cpu.rs` | processors, their nodes, staying on one | none |
 //! | `lease.rs` | kernel locks, and who holds them | `flock`, `kern.bootsessionuuid`, `proc_pidinfo` |
 //! | `wait.rs` | sleeping on a word between processes | `os_sync_wait_on_address`, shared; no barrier |
-//! | `wal.rs` | the operations of a write-ahead log | `pwrite`, `F_FULLFSYNC` |
+//! | `wal.rs` | the operations of a write-ahead log | `pwrite`, `F_FULLFSYNC`; no ring, no direct writes |
 //! | `clock.rs` | time | |
 //! | `sys.rs` | the calls that rustix lacks | |
 //!

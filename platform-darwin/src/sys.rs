@@ -1,8 +1,9 @@
-//! The calls that rustix lacks, each wrapped so that no caller needs `unsafe`.
+//! The calls that rustix lacks, each wrapped so that no caller needs `unsafe` beyond what it promises about its memory.
 //!
 //! Nothing is decided here: arguments in, `errno` out as an [`io::Error`].
 
 use libc::{c_int, c_void};
+use rustix::io::Errno;
 use std::{
     ffi::CStr,
     io,
@@ -12,6 +13,19 @@ use std::{
 
 fn check(returned: c_int) -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Writes up to `len` bytes from `at` to `offset` of a file. No slice is formed: others may look at the memory, and change
+/// what lies beside the range.
+///
+/// # Safety
+///
+/// `at..at + len` lies in a mapping of the caller's, and nothing changes there meanwhile but by atomics.
+pub(crate) unsafe fn write_at(fd: impl AsFd, at: *const u8, len: usize, offset: u64) -> Result<usize, Errno> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel reads the range, which is the caller's, and writes nothing to memory.
+    let written = unsafe { libc::pwrite(fd.as_fd().as_raw_fd(), at.cast(), len, offset) };
+    usize::try_from(written).map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// Sleeps while `word` is `seen`, between processes.
