@@ -93,6 +93,8 @@ pub struct Line {
     pub ratio: Option<f64>,
     /// Whether the target is met; true where there is none.
     pub ok: bool,
+    /// What else was seen of somebody while it ran: words, or figures by name.
+    pub notes: Vec<(&'static str, Value)>,
 }
 
 impl Line {
@@ -100,7 +102,7 @@ impl Line {
     pub fn json(&self) -> String {
         let rivals: serde_json::Map<String, Value> =
             self.rivals.iter().map(|(name, spread)| ((*name).to_owned(), spread.json())).collect();
-        json!({
+        let mut line = json!({
             "group": self.group,
             "case": self.case,
             "unit": self.unit,
@@ -111,13 +113,16 @@ impl Line {
             "target": self.target,
             "ratio": self.ratio.map(rounded),
             "ok": self.ok,
-        })
-        .to_string()
+        });
+        if !self.notes.is_empty() {
+            line["notes"] = self.notes.iter().map(|(name, note)| ((*name).to_owned(), note.clone())).collect();
+        }
+        line.to_string()
     }
 }
 
 /// Six digits are more than any of these clocks knows.
-fn rounded(figure: f64) -> f64 {
+pub fn rounded(figure: f64) -> f64 {
     if figure == 0.0 || !figure.is_finite() {
         return figure;
     }
@@ -282,6 +287,7 @@ pub fn line(
         target,
         ratio,
         ok,
+        notes: Vec::new(),
     }
 }
 

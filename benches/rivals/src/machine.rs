@@ -1,6 +1,6 @@
 //! What the machine itself can do: the floors, and the little of the system that measuring needs.
 //!
-//! This is the one file here that says `unsafe`: a floor leaves out what we promise, checks included. Never used by
+//! Beside `wal/bare.rs` the file here that says `unsafe`: a floor leaves out what we promise, checks included. Never used by
 //! anything that ships.
 
 use chronicle_platform::{File, Open, Platform};

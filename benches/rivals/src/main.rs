@@ -1,10 +1,10 @@
 //! Measures Chronicle beside other people's work and beside what the machine can do at best, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/rivals/Cargo.toml -- [GROUP…] [--json] [--full]
+//! cargo run --release --manifest-path benches/rivals/Cargo.toml -- [GROUP…] [--json] [--full] [--dir DIR]
 //! ```
 //!
-//! Without a group, all of them. `--json` prints one object a line; else a table with bars. Figures depend on the
+//! Without a group, all of them. Groups `wal-…` need a disk: `--dir` says where, else temporary files' own place. `--json` prints one object a line; else a table with bars. Figures depend on the
 //! machine and on the moment; ratios within a round do so much less, and targets are ratios wherever one exists:
 //! `target` bounds `ratio` or, where `ratio` is null, `ours` in the case's unit. Ends with 0 whatever the figures say,
 //! with 1 if a case could not be measured, with 2 on words that it does not know.
@@ -30,6 +30,7 @@ mod roll;
 mod spsc;
 mod table;
 mod wakeup;
+mod wal;
 
 use contest::Line;
 use std::{path::Path, process::ExitCode};
@@ -56,6 +57,10 @@ const GROUPS: &[(&str, Run)] = &[
     ("ipc", |dir, _, out| ipc::run(dir, out)),
     ("eventlog", |dir, _, out| eventlog::run(dir, out)),
     ("wakeup", |dir, _, out| wakeup::run(dir, out)),
+    ("wal-sync", |dir, _, out| wal::sync(dir, out)),
+    ("wal-nosync", |dir, _, out| wal::nosync(dir, out)),
+    ("wal-recover", wal::recover),
+    ("wal-damage", |dir, _, out| wal::damage::run(dir, out)),
 ];
 
 fn main() -> ExitCode {
@@ -64,15 +69,27 @@ fn main() -> ExitCode {
         return child(&words[1..]);
     }
     let (mut json, mut choice, mut groups) = (false, Choice { full: false }, Vec::new());
-    for word in &words {
+    let mut disk = std::env::temp_dir();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
         match word.as_str() {
+            "--dir" => match rest.next() {
+                Some(dir) => disk = dir.into(),
+                None => {
+                    eprintln!("--dir: a directory on a disk must follow");
+                    return ExitCode::from(2);
+                }
+            },
             "--json" => json = true,
             "--full" => choice.full = true,
             name => match GROUPS.iter().find(|group| group.0 == name) {
                 Some(group) => groups.push(group),
                 None => {
                     let known: Vec<&str> = GROUPS.iter().map(|group| group.0).collect();
-                    eprintln!("{name}: no such group or flag; groups: {}; flags: --json --full", known.join(" "));
+                    eprintln!(
+                        "{name}: no such group or flag; groups: {}; flags: --json --full --dir DIR",
+                        known.join(" ")
+                    );
                     return ExitCode::from(2);
                 }
             },
@@ -83,7 +100,7 @@ fn main() -> ExitCode {
     }
     let (mut short, mut failed) = (Vec::new(), false);
     for (name, run) in groups {
-        let result = scratch().and_then(|dir| {
+        let result = scratch(name.starts_with("wal-").then_some(&*disk)).and_then(|dir| {
             run(dir.path(), &choice, &mut |line| {
                 if json {
                     println!("{}", line.json());
@@ -110,14 +127,21 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed))
 }
 
-/// A directory in memory, gone when dropped.
-fn scratch() -> Result<tempfile::TempDir, String> {
+/// A directory in memory, or on the disk that is named, gone when dropped.
+fn scratch(disk: Option<&Path>) -> Result<tempfile::TempDir, String> {
+    let made = |parent: &Path| {
+        let dir = tempfile::Builder::new().prefix("chronicle-rivals-").tempdir_in(parent);
+        dir.map_err(|it| format!("{}: {it}", parent.display()))
+    };
+    if let Some(disk) = disk {
+        return made(disk);
+    }
     let memory = chronicle_platform::Platform::memory_dir(&chronicle_platform_linux::Linux);
     let parent = memory.unwrap_or_else(|| {
         eprintln!("no directory in memory: measured on disk, figures mean little");
         std::env::temp_dir()
     });
-    tempfile::Builder::new().prefix("chronicle-rivals-").tempdir_in(parent).map_err(|it| it.to_string())
+    made(&parent)
 }
 
 /// The other process of a case.
@@ -130,6 +154,8 @@ fn child(words: &[String]) -> ExitCode {
         [what @ ("ipc-stream" | "ipc-trip"), how, dir] => ipc::child(what, how, Path::new(dir)),
         ["roll-write", how, warm, count, dir] => roll::write(how, warm, count, Path::new(dir)),
         ["roll-read", warm, count, dir] => roll::read(warm, count, Path::new(dir)),
+        ["wal-damage-write", name, dir] => wal::damage::write(name, Path::new(dir)),
+        ["wal-damage-read", name, dir] => wal::damage::read(name, Path::new(dir)),
         ["recover-write", segments, mib, dir] => recover::write(segments, mib, Path::new(dir)),
         _ => Err(format!("{}: not a child's words", words.join(" "))),
     };

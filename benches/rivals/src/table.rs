@@ -28,10 +28,23 @@ pub fn show(line: &Line) -> String {
     for (name, median, spread) in rows {
         let filled = if most > 0.0 { (median / most * BAR as f64).round() as usize } else { 0 };
         let bar = "█".repeat(filled.clamp(usize::from(median > 0.0), BAR));
+        let note = line.notes.iter().find(|note| note.0 == name).map_or(String::new(), |note| told(&note.1));
         let spread = spread.map_or(String::new(), |(min, max)| format!("{} to {}", short(min), short(max)));
-        let _ = writeln!(out, "    {name:<28} {:>9} {:<8} {bar:<BAR$} {spread}", short(median), line.unit);
+        let _ = writeln!(out, "    {name:<28} {:>9} {:<8} {bar:<BAR$} {spread:<16} {note}", short(median), line.unit);
     }
     out
+}
+
+/// Words as they are; figures by name.
+fn told(note: &serde_json::Value) -> String {
+    match note {
+        serde_json::Value::String(words) => words.clone(),
+        serde_json::Value::Object(figures) => {
+            let each = figures.iter().map(|(name, figure)| format!("{name} {}", short(figure.as_f64().unwrap_or(0.0))));
+            each.collect::<Vec<_>>().join("  ")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Three digits and no exponent.
