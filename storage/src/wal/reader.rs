@@ -435,6 +435,7 @@ impl<P: Platform> WalReader<P> {
         for _ in 0..TRIES {
             let first_seq = self.first_seq();
             if self.next_seq < first_seq {
+                self.at = None;
                 return Err(ReadError::Gone { first_seq });
             }
             // A segment that begins with it has no control frames that come before it.
@@ -523,6 +524,8 @@ impl<P: Platform> WalReader<P> {
 
     /// Looks again which segments there are, up to where the reader may read.
     fn survey_again(&mut self) -> Result<()> {
+        // Its place in the chain may be another one; it is found again by seq.
+        self.at = None;
         if let Some(said) = self.state.look()?
             && said.durable >= self.reach.durable
         {
