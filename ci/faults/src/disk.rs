@@ -254,8 +254,10 @@ impl Disk {
         let len = state.reserve(inode, offset, len)?;
         let change = state.change(Change::Bytes { offset, data: data[..len].to_vec() });
         let id = change.id;
-        state.file(inode)?.apply(change);
+        // One that takes its time is seen late as well: of a process that was killed meanwhile it lands behind its death.
+        state.file(inode)?.pending.push(change.clone());
         let mut state = self.delayed(state, met.delay)?;
+        state.file(inode)?.show(&change);
         if sync {
             state.file(inode)?.harden(|pending| pending.id == id);
         }
@@ -522,9 +524,13 @@ impl State {
 impl File {
     /// A change, visible at once.
     fn apply(&mut self, pending: Pending) {
+        self.show(&pending);
+        self.pending.push(pending);
+    }
+
+    fn show(&mut self, pending: &Pending) {
         pending.change.apply(&mut self.live);
         self.attributes.modified = SystemTime::now();
-        self.pending.push(pending);
     }
 
     /// Makes pending changes durable.

@@ -14,14 +14,21 @@
 //! A process of its own, because one that serves pages which it has mapped itself can wait for itself for ever, and so
 //! that a killed client leaves the disk as it was.
 //!
+//! What is tested on it is a WAL: another process appends and commits ([`writer`], the program `wal-writer`), what it appends
+//! says who did ([`record`]), and what is left is opened here ([`log`]).
+//!
 //! Where there is no FUSE (`/dev/fuse`, and the right to mount) [`mounted`] says so on standard error, and tests are
 //! skipped.
 //!
 //! Never here: hard and symbolic links, and permissions beyond their being kept.
+#![forbid(unsafe_code)]
 
 pub mod control;
 pub mod disk;
+pub mod log;
+pub mod record;
 pub mod serve;
+pub mod writer;
 
 mod mounted;
 

@@ -11,8 +11,11 @@ use std::{
     sync::Arc,
 };
 
-/// Writes of one depth, and whoever looks meanwhile.
-const THREADS: usize = 12;
+/// Operations that take their time, of several writers, and whoever looks meanwhile.
+const THREADS: usize = 16;
+
+/// For those who look at what is left. Each thread has a buffer for the longest write that there is, 16 MiB.
+const FEW_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let Some(root) = env::args_os().nth(1).map(PathBuf::from) else {
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
 
 fn serve(root: &Path) -> io::Result<()> {
     let disk = Arc::new(Disk::new(0));
-    let mut sessions = vec![mount(&disk, &root.join("0"))?];
+    let mut sessions = vec![mount(&disk, &root.join("0"), THREADS)?];
     answer(&format!("ok {}", root.join("0").display()))?;
     for line in io::stdin().lock().lines() {
         let line = line?;
@@ -73,16 +76,16 @@ fn survivor(disk: &Disk, words: &str, at: &Path, sessions: &mut Vec<BackgroundSe
     let (seed, survival) = words.split_once(' ').ok_or("a seed and what survives")?;
     let seed = seed.parse().map_err(|error| format!("{seed}: {error}"))?;
     let left = Arc::new(disk.survivor(seed, survival.parse::<Survival>()?));
-    sessions.push(mount(&left, at).map_err(|error| error.to_string())?);
+    sessions.push(mount(&left, at, FEW_THREADS).map_err(|error| error.to_string())?);
     Ok(at.display().to_string())
 }
 
-fn mount(disk: &Arc<Disk>, at: &Path) -> io::Result<BackgroundSession> {
+fn mount(disk: &Arc<Disk>, at: &Path, threads: usize) -> io::Result<BackgroundSession> {
     fs::create_dir_all(at)?;
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("faultfs".into()), MountOption::DefaultPermissions];
     config.acl = SessionACL::Owner;
-    config.n_threads = Some(THREADS);
+    config.n_threads = Some(threads);
     fuser::spawn_mount(Served(disk.clone()), at, &config)
 }
 
