@@ -11,6 +11,33 @@
 //! durable() → seq              moves only over a completed prefix
 //! ```
 //!
+//! ```
+//! # #[cfg(feature = "std")] {
+//! use chronicle_core::{HeapRegion, wal::{Batch, Config, Machine, Op, Outcome, Start, layout}};
+//!
+//! let config = Config { segment_len: 1 << 20, ..Config::default() };
+//! let memory = HeapRegion::new(layout(&config).unwrap().size());
+//! let start = Start { segment_id: 1, first_seq: 1, salt_seed: 0x5eed, ..Start::default() };
+//! let mut log = Machine::begin(&memory, config, &start).unwrap();
+//!
+//! let seq = log.append(b"hello").unwrap();
+//! log.demand(seq);
+//! // A file in memory: whoever drives a machine does this with a disk.
+//! let mut file = vec![0; 1 << 20];
+//! while let Some(Op::Write { op, offset, from, len, .. }) = log.next_op() {
+//!     use chronicle_core::Region;
+//!     memory.window().copy_out(from, &mut file[offset as usize..][..len as usize]);
+//!     log.complete(op, Outcome::Done(len));
+//! }
+//! assert_eq!(log.durable(), seq);
+//!
+//! // The first batch begins with what stands: nothing yet.
+//! let batch = Batch::parse(&file[4096..], 4096, &log.header()).unwrap();
+//! let frame = batch.frames().find(|frame| !frame.unwrap().carry).unwrap().unwrap();
+//! assert_eq!((frame.seq, frame.payload), (1, &b"hello"[..]));
+//! # }
+//! ```
+//!
 //! It never allocates, makes a system call, reads a clock or draws a random number; from the same calls it makes the same
 //! operations. It never repairs: a failed write or sync poisons it for ever, and nothing is acknowledged afterwards.
 //!
