@@ -261,8 +261,8 @@ fn close_unused<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>) 
 /// Asks for the oldest segment to be retired, if nobody needs it.
 pub(super) fn retire<P: Platform>(core: &mut Core<P>, retain_bytes: Option<u64>) -> bool {
     let (Some(oldest), Some(next)) = (core.live.front(), core.live.get(1)) else { return false };
-    let over = || core.live.iter().map(|live| live.len).sum::<u64>() > retain_bytes.unwrap_or(u64::MAX);
-    if next.first_seq > core.truncate_to && !over() {
+    let over = |max| core.live.iter().map(|live| live.len).sum::<u64>() > max;
+    if next.first_seq > core.truncate_to && !retain_bytes.is_some_and(over) {
         return false;
     }
     // Not now, for whatever reason: it is asked again when the log has moved.
@@ -324,12 +324,20 @@ impl<P: Platform> Shared<P> {
     }
 }
 
-/// An append needs a segment and there is no file for it.
+/// An append of so many bytes needs a segment, and there is no file for it.
 pub(super) fn await_spare<'a, P: Platform>(
     shared: &'a Shared<P>,
-    core: Guard<'a, P>,
+    mut core: Guard<'a, P>,
+    len: usize,
     patient: bool,
 ) -> std::result::Result<Guard<'a, P>, AppendError> {
+    if core.machine.position().segment > core.published && !core.leader && !core.is_preparing() {
+        // One has begun and nobody has asked for its file yet.
+        core.leader = true;
+        core = shared.hand_out(core);
+        shared.leave(core);
+        return Ok(shared.lock());
+    }
     if shared.has_threads() {
         // Upkeep looks at once, whatever it does; the next append finds what came of it.
         shared.bump(&core, Word::Upkeep);
@@ -342,7 +350,7 @@ pub(super) fn await_spare<'a, P: Platform>(
             None => {
                 let core = shared.lock();
                 // It may have come meanwhile.
-                let waits = core.spares.is_empty() && core.spare_trouble.is_none() && !core.machine.is_poisoned();
+                let waits = !core.has_file_for(len) && core.spare_trouble.is_none() && !core.machine.is_poisoned();
                 Ok(if waits { shared.await_room(core) } else { core })
             }
         };

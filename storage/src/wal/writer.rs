@@ -259,7 +259,7 @@ pub(super) type Guard<'a, P> = MutexGuard<'a, Core<P>>;
 
 impl<P: Platform> Core<P> {
     /// Whether the batch that is gathered, or the next one, has a file to go to.
-    fn has_file_for(&self, payload_len: usize) -> bool {
+    pub(super) fn has_file_for(&self, payload_len: usize) -> bool {
         // A segment that has begun without a file takes one of the spares.
         let begun = u64::from(self.machine.position().segment > self.published);
         self.spares.len() as u64 > begun || !self.machine.rolls(payload_len)
@@ -528,6 +528,7 @@ impl<P: Platform> Shared<P> {
             core.fail(trouble.into());
         }
         self.publish(&mut core);
+        upkeep::retire(&mut core, self.options.retain_bytes);
         if core.room_sleepers > 0 {
             self.bump(&core, Word::Room);
             drop(core);
@@ -585,7 +586,7 @@ impl<P: Platform> Shared<P> {
                 }
                 wal::AppendError::Stalled { .. } => {
                     stalled = true;
-                    guard = match upkeep::await_spare(self, guard, patient) {
+                    guard = match upkeep::await_spare(self, guard, len, patient) {
                         Ok(guard) => guard,
                         Err(refused) => return Err(refused),
                     };
@@ -687,7 +688,8 @@ impl<P: Platform> Wal<P> {
     ///
     /// See [`AppendError`].
     pub fn append_control(&self, kind: Kind, payload: &[u8]) -> std::result::Result<(), AppendError> {
-        self.shared.append_with(payload.len(), true, false, |machine, stats| {
+        // A meta value gets a head and is padded.
+        self.shared.append_with(payload.len() + 12, true, false, |machine, stats| {
             machine.append_control(kind, payload)?;
             stats.appends += 1;
             stats.bytes += payload.len() as u64;
@@ -727,7 +729,8 @@ impl<P: Platform> Wal<P> {
     /// Calls `then` once frame `seq` and all before it are durable, or never will be as far as anybody can tell.
     ///
     /// It is called by the thread that finds out, with no lock held: by this one if it is so already. It should be short,
-    /// and may append, but not wait: the thread it is called by may be the one that others wait for.
+    /// and may use what does not wait, such as [`Wal::try_append`] and [`Wal::on_commit`], and nothing else of the log: the
+    /// thread it is called by may be the one that all others wait for.
     ///
     /// # Errors
     ///
@@ -856,6 +859,7 @@ impl<P: Platform> Wal<P> {
         if self.shared.is_child() {
             // The threads, the locks and the memory are the parent's.
             std::mem::forget(std::mem::take(&mut self.threads));
+            std::mem::forget(self.shared.clone());
             return;
         }
         self.shared.stop();
