@@ -25,7 +25,8 @@ fn config() -> Config {
         depth: 1,
         sync: SyncBy::Write,
         carry_len: 256,
-        ..Config::default()
+        #[cfg(feature = "planted")]
+        planted: chronicle_core::wal::Planted::NONE,
     }
 }
 

@@ -124,7 +124,8 @@ fn what_is_checked_besides_the_checksum() {
     full[BLOCK - 4] = 7;
     refused(&full, 1024 + BLOCK as u64 - 4, |fault| matches!(fault, Fault::Padding { found: 7 }));
 
-    let heads: [(fn(&mut BatchPayload), u64); 9] = [
+    type Change = fn(&mut BatchPayload);
+    let heads: [(Change, u64); 9] = [
         (|head| head.at = 512.into(), 24),
         (|head| head.len = 0.into(), 32),
         (|head| head.len = 700.into(), 32),
@@ -166,7 +167,8 @@ fn what_is_checked_besides_the_checksum() {
 
 #[test]
 fn headers_with_values_that_no_writer_stores_are_refused_at_their_place() {
-    let with = |change: fn(&mut [u8])| {
+    type Change = fn(&mut [u8]);
+    let with = |change: Change| {
         let mut bytes = header().to_bytes();
         change(&mut bytes);
         let crc = crc32fast::hash(&bytes[..124]);
@@ -174,7 +176,7 @@ fn headers_with_values_that_no_writer_stores_are_refused_at_their_place() {
         Header::parse(&bytes).map_err(|damage| damage.offset)
     };
     assert_eq!(with(|_| ()), Ok(header()));
-    let cases: [(fn(&mut [u8]), u64); 17] = [
+    let cases: [(Change, u64); 17] = [
         (|bytes| bytes[0] = 0, 0),
         (|bytes| bytes[8] = 2, 8),
         (|bytes| bytes[8] = 0, 8),

@@ -44,7 +44,8 @@ impl Run {
             depth: 1 + random.below(8) as u8,
             sync,
             carry_len: 256,
-            ..Config::default()
+            #[cfg(feature = "planted")]
+            planted: chronicle_core::wal::Planted::NONE,
         };
         let region = Arc::new(HeapRegion::new(layout(&config).unwrap().size()));
         let start = Start { segment_id: 1, first_seq: 1, salt_seed: random.next(), ..Start::default() };

@@ -22,7 +22,8 @@ fn config(depth: u8, sync: SyncBy) -> Config {
         depth,
         sync,
         carry_len: 256,
-        ..Config::default()
+        #[cfg(feature = "planted")]
+        planted: chronicle_core::wal::Planted::NONE,
     }
 }
 
