@@ -29,8 +29,8 @@ const COMMITTERS: u32 = 64;
 /// Writers that are killed together, and writes in flight of each.
 const LOGS: usize = 32;
 const DEPTH: u8 = 8;
-/// Rounds of them, of each hundred kills.
-const STORMS: u64 = 2;
+/// How often, in each hundred kills.
+const STORMS: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Arguments {
@@ -259,7 +259,7 @@ fn kill_together(program: &Path, dir: &Path, random: &mut Random) -> Result<(usi
         way: "uring",
         committers: 4,
         count: u64::MAX,
-        burst: 400,
+        burst: 100,
         depth: DEPTH,
         batch_len: 16 << 10,
         segment_len: 1 << 20,
