@@ -24,9 +24,6 @@
 //! | `recover.rs`, `scan.rs` | what a log holds, found out before anybody writes to it |
 //! | `reader.rs` | reading, live or long after, from any process |
 //! | `inspect.rs`, `verify.rs`, `cut.rs` | for operators: what it is, whether it is intact, the way out if it is not |
-//! | `recover.rs`, `scan.rs` | what a log holds, found out before anybody writes to it |
-//! | `reader.rs` | iterating from a seq, following a living writer |
-//! | `inspect.rs`, `verify.rs`, `cut.rs` | for operators: what is it, is it intact, cutting it where it is not |
 //! | `names.rs`, `state.rs` | files of a log; what its writer tells readers |
 //!
 //! **What it never does.** It acknowledges nothing before the write or sync that covers it has succeeded, and nothing at all
@@ -55,6 +52,8 @@ pub use cut::{CutPlan, Lost, cut, plan_cut};
 pub use inspect::{
     DescribedBatches, DescribedHeader, DescribedSegment, Description, Place, SegmentState, Writer, inspect,
 };
+#[cfg(feature = "planted")]
+pub use options::Planted;
 pub use options::{Options, SyncPolicy, Threads, Verify};
 pub use reader::{ReadError, ReaderOptions, Record, Waited, WalReader};
 pub use recover::{Cut, Recovery};

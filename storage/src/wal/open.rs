@@ -59,6 +59,8 @@ impl<P: Platform> Wal<P> {
                 Threads::Own => platform.processors()?.len().max(1),
                 Threads::Callers | Threads::One => 1,
             },
+            #[cfg(feature = "planted")]
+            next_segment_proves: options.planted.next_segment_proves,
             ..Looking::default()
         };
         let recovered = recover(platform, &names, &looking)?;
@@ -185,15 +187,24 @@ impl<P: Platform> Opening<'_, P> {
         if self.recovered.report.clean {
             return Ok(segment_len);
         }
-        let mut bytes = 0u64;
+        let (block, batch) = (u64::from(block_size), u64::from(batch_len));
+        let overhead = wal::layout::FRAME_OVERHEAD as u64;
+        let batch_frame = wal::layout::BATCH_FRAME_LEN as u64;
+        // As the machine packs: the batch that gathers, begun by what stands, and those before it.
+        let (mut fill, mut used, mut frames) = (batch_frame + overhead + u64::from(self.options.carry_len), 0u64, 0u64);
         self.recovered.unproven(self.platform, self.names, |frame| {
-            bytes += frame.payload.len() as u64 + (2 * wal::layout::FRAME_OVERHEAD) as u64;
+            let len = frame.payload.len() as u64 + overhead;
+            if fill + len > batch {
+                used += fill.next_multiple_of(block);
+                fill = batch_frame;
+            }
+            fill += len;
+            frames += 1;
             Ok(())
         })?;
-        // Of each batch at least half is frames, or a payload stands in it alone.
-        let (block, batch) = (u64::from(block_size), u64::from(batch_len));
-        let needed = (2 * bytes).next_multiple_of(batch) + 2 * block + 2 * batch;
-        Ok(if bytes == 0 { segment_len } else { segment_len.max(needed.next_multiple_of(block)) })
+        // The header, a whole batch to gather in wherever the last one begins, and the batch that closes.
+        let needed = used + fill.next_multiple_of(block) + 2 * block + 2 * batch;
+        Ok(if frames == 0 { segment_len } else { segment_len.max(needed.next_multiple_of(block)) })
     }
 
     /// Segments of the log up to `newest`, oldest first.
@@ -308,7 +319,7 @@ impl<P: Platform> Opening<'_, P> {
             segment_id: id,
             predecessor: *proven,
             first_seq: *proven_next_seq,
-            epoch: report.epoch + 1,
+            epoch: report.epoch.saturating_add(1),
             salt_seed: platform.random() as u64,
             durable: *proven,
             durable_seq: proven_next_seq - 1,

@@ -47,7 +47,7 @@ pub enum Threads {
 /// ```
 /// use chronicle_storage::wal::Options;
 /// let options = Options { segment_len: 16 << 20, ..Options::default() };
-/// assert_eq!((options.depth, options.block_size), (4, 4096));
+/// assert_eq!((options.depth, options.block_size), (1, 4096));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -58,12 +58,17 @@ pub struct Options {
     pub batch_len: u32,
     /// What a write begins at and is a multiple of: a power of two from 512 bytes to 64 KiB.
     pub block_size: u32,
-    /// Writes in flight at once: 1 to 8.
+    /// Writes in flight at once: 1 to 8. One, unless a device is known that makes several durable at once: where their
+    /// flushes queue up, and they mostly do, whatever comes during one write is better off in the next one together.
     pub depth: u8,
     /// Bytes kept for what each segment repeats at its head: the newest vote and meta value, and the truncations that
     /// still matter.
     pub carry_len: u32,
     /// How bytes go to the device. What is not to be had is replaced by the next best; see [`super::Wal::mode`].
+    ///
+    /// [`WalWay::Auto`] is, on Linux, calls that return when the bytes are durable: whoever writes waits for that anyway,
+    /// and the flush is done in its own thread, where a ring leaves it to a thread of the kernel's that waits for a
+    /// processor. With [`Threads::One`], which has more to do than wait, and with a `depth` above 1 it is the ring.
     pub way: WalWay,
     /// With [`WalWay::Auto`]: finds out at open which way is the fastest here, by a scratch file in the log's directory.
     pub measure: bool,
@@ -82,6 +87,19 @@ pub struct Options {
     pub durable_seq: u64,
     /// Whose threads do the work.
     pub threads: Threads,
+    /// Bugs to make on purpose.
+    #[cfg(feature = "planted")]
+    pub planted: Planted,
+}
+
+/// Bugs to make on purpose, so that the crash tests can be seen to find them. Never in a normal build.
+#[cfg(feature = "planted")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// The machine's.
+    pub machine: wal::Planted,
+    /// Recovery takes a segment's existence as proof that the one before is whole.
+    pub next_segment_proves: bool,
 }
 
 impl Default for Options {
@@ -91,7 +109,7 @@ impl Default for Options {
             segment_len: config.segment_len,
             batch_len: config.batch_len,
             block_size: config.block_size,
-            depth: config.depth,
+            depth: 1,
             carry_len: config.carry_len,
             way: WalWay::Auto,
             measure: false,
@@ -102,6 +120,8 @@ impl Default for Options {
             verify: Verify::All,
             durable_seq: 0,
             threads: Threads::Own,
+            #[cfg(feature = "planted")]
+            planted: Planted::default(),
         }
     }
 }
@@ -139,6 +159,8 @@ impl Options {
             depth: self.depth,
             sync,
             carry_len: self.carry_len,
+            #[cfg(feature = "planted")]
+            planted: self.planted.machine,
             ..Config::default()
         }
     }

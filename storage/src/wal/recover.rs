@@ -118,11 +118,21 @@ pub(crate) struct Looking {
     pub(crate) threads: usize,
     /// A living writer's word for how far the log is durable: nothing behind it is looked at.
     pub(crate) limit: Option<Position>,
+    /// A bug to make on purpose.
+    #[cfg(feature = "planted")]
+    pub(crate) next_segment_proves: bool,
 }
 
 impl Default for Looking {
     fn default() -> Self {
-        Looking { verify: Verify::All, known: 0, threads: 1, limit: None }
+        Looking {
+            verify: Verify::All,
+            known: 0,
+            threads: 1,
+            limit: None,
+            #[cfg(feature = "planted")]
+            next_segment_proves: false,
+        }
     }
 }
 
@@ -508,6 +518,10 @@ fn judge<P: Platform>(
     if let (Some(limit), true) = (looking.limit, walk.fault.is_some()) {
         return hole(format!("its writer says that all before {limit} is durable"), limit.offset);
     }
+    #[cfg(feature = "planted")]
+    if looking.next_segment_proves && last + 1 < chain.len() {
+        return hole(format!("segment {} comes behind it", chain[last + 1].segment_id), chain[last].segment_len);
+    }
     if evidence.durable > end {
         return hole(evidence.to_string(), evidence.durable.offset);
     }
@@ -528,8 +542,17 @@ fn judge<P: Platform>(
         true => (end, walk.next_seq),
         false => proven(survey, read, walked, &evidence),
     };
-    let standing = standing_at(platform, names, chain, walked, proven)?;
+    // Segments that are believed say only this much of how they hang together.
+    for pair in survey.chain[..=read + last].windows(2) {
+        let (expected, found) = (pair[0].first_seq, pair[1].first_seq);
+        if expected > found {
+            return Err(Error::fault(names.segment(pair[1].segment_id), 80, Fault::Seq { expected, found }));
+        }
+    }
     let first_seq = survey.chain[0].first_seq;
+    let mut standing = standing_at(platform, names, chain, walked, proven)?;
+    // The writer had dropped those whose void frames are gone: with them, what stood might fit no machine as its.
+    standing.truncations.retain(|truncation| truncation.at > first_seq);
     let mut dead = survey.outside.clone();
     dead.extend(chain[last + 1..].iter().map(|header| header.segment_id));
     dead.sort_unstable();
