@@ -318,3 +318,177 @@ fn snapshot(words: Window<'_>) -> Option<RawState> {
 fn word_of(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().expect("bug: a word has four bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::{Options, ReaderOptions, Threads, Wal, WalReader};
+    use chronicle_platform::sim::Sim;
+    use std::path::Path;
+
+    const DIR: &str = "/log";
+    const WAL_ID: [u8; 16] = [7; 16];
+
+    fn said(n: u64) -> Progress {
+        let durable = Position { segment: n + 1, offset: n + 2 };
+        Progress { durable_seq: n, durable, written_seq: n + 3, closed: n & 1 == 1, poisoned: n & 2 == 2 }
+    }
+
+    fn page(progress: &Progress) -> (Sim, Names, StateWriter<Sim>) {
+        let (sim, names) = (Sim::new(11), Names::new(Path::new(DIR)));
+        sim.create_dirs(names.dir()).unwrap();
+        let writer = StateWriter::open(&sim, &names, WAL_ID, progress).unwrap();
+        (sim, names, writer)
+    }
+
+    fn put(sim: &Sim, names: &Names, offset: usize, bytes: &[u8]) {
+        sim.open(&names.state(), Open::Ensure).unwrap().write_at(bytes, offset as u64).unwrap();
+    }
+
+    fn bytes(sim: &Sim, names: &Names) -> Vec<u8> {
+        let mut bytes = vec![0; STATE_LEN];
+        assert_eq!(sim.open(&names.state(), Open::Read).unwrap().read_at(&mut bytes, 0).unwrap(), STATE_LEN);
+        bytes
+    }
+
+    fn look(sim: &Sim, names: &Names) -> Option<Progress> {
+        StateReader::new(sim, names, WAL_ID).look().unwrap()
+    }
+
+    #[test]
+    fn what_another_log_version_or_boot_said_is_not_believed() {
+        let (sim, names, writer) = page(&said(9));
+        let right = bytes(&sim, &names);
+        assert_eq!(look(&sim, &names), Some(said(9)));
+        for at in (0..offset_of!(RawState, zero16)).chain(16..offset_of!(RawState, incarnation)) {
+            put(&sim, &names, at, &[right[at] ^ 0x10]);
+            assert_eq!(look(&sim, &names), None, "byte {at}");
+            put(&sim, &names, at, &right[at..=at]);
+        }
+        assert_eq!(look(&sim, &names), Some(said(9)));
+        assert_eq!(StateReader::new(&sim, &names, [8; 16]).look().unwrap(), None);
+
+        let next = sim.crash();
+        drop(writer);
+        next.create_dirs(names.dir()).unwrap();
+        put(&next, &names, 0, &right);
+        assert_eq!(look(&next, &names), None);
+    }
+
+    #[test]
+    fn a_writer_that_died_between_two_words_is_not_believed_and_the_next_one_is() {
+        let (sim, names, writer) = page(&said(9));
+        drop(writer);
+        for turn in [1, 7, u32::MAX] {
+            put(&sim, &names, TURN, &turn.to_le_bytes());
+            assert_eq!(look(&sim, &names), None);
+            let writer = StateWriter::open(&sim, &names, WAL_ID, &said(4)).unwrap();
+            assert_eq!(look(&sim, &names), Some(said(4)));
+            assert_eq!(writer.raw.turn.get(), turn.wrapping_add(1));
+        }
+    }
+
+    #[test]
+    fn words_of_two_turns_are_never_read_as_one() {
+        let (sim, names, mut writer) = page(&said(0));
+        let mut reader = StateReader::new(&sim, &names, WAL_ID);
+        std::thread::scope(|scope| {
+            let last = 20_000;
+            scope.spawn(move || (1..=last).for_each(|n| writer.publish(&said(n)).unwrap()));
+            let mut seen = 0;
+            while seen < last {
+                if let Some(progress) = reader.look().unwrap() {
+                    assert_eq!(progress, said(progress.durable_seq));
+                    assert!(progress.durable_seq >= seen, "{} after {seen}", progress.durable_seq);
+                    seen = progress.durable_seq;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn any_bytes_are_a_page_that_says_nothing_or_what_stands_there() {
+        let (sim, names, writer) = page(&said(9));
+        let right = bytes(&sim, &names);
+        drop(writer);
+        for seed in 0..200 {
+            let noise = Sim::new(seed);
+            let mut page: Vec<u8> = (0..STATE_LEN / 16).flat_map(|_| noise.random().to_le_bytes()).collect();
+            if seed % 2 == 0 {
+                page[..TURN].copy_from_slice(&right[..TURN]);
+            }
+            let len = if seed % 5 == 4 { page[0] as usize * 17 % STATE_LEN } else { STATE_LEN };
+            sim.remove(&names.state()).unwrap();
+            put(&sim, &names, 0, &page[..len]);
+            let is_ours = seed % 2 == 0 && len == STATE_LEN && page[TURN] & 1 == 0;
+            let mut reader = StateReader::new(&sim, &names, WAL_ID);
+            let found = reader.look().unwrap();
+            assert_eq!(found.is_some(), is_ours, "seed {seed}");
+            if let Some(found) = found {
+                assert_eq!(found.durable_seq.to_le_bytes(), page[64..72]);
+                assert_eq!(found.written_seq.to_le_bytes(), page[88..96]);
+            }
+            reader.sleep(Duration::from_millis(1), |_| Ok(false)).unwrap();
+        }
+        sim.remove(&names.state()).unwrap();
+        assert_eq!(look(&sim, &names), None);
+    }
+
+    /// Whoever may write to the page can make a reader look in vain, and no more.
+    #[test]
+    fn lies_make_no_record_and_recovery_does_not_hear_them() {
+        let options = Options {
+            block_size: 512,
+            batch_len: 1024,
+            segment_len: 4096,
+            depth: 2,
+            carry_len: 128,
+            threads: Threads::Callers,
+            ..Options::default()
+        };
+        let write = |wal: &Wal<Sim>, last: u64| {
+            for seq in wal.next_seq()..=last {
+                assert_eq!(wal.append(&[seq as u8; 100]), Ok(seq));
+                wal.commit(seq).unwrap();
+            }
+        };
+        let read = |sim: &Sim| {
+            let mut reader = WalReader::open(sim, DIR, 1, ReaderOptions::default())?;
+            let mut last = 0;
+            while let Some(record) = reader.next()? {
+                last += 1;
+                assert_eq!((record.seq, record.payload), (last, &[last as u8; 100][..]));
+                assert!(last <= 31, "nobody appended it");
+            }
+            let _ = reader.wait(Duration::from_millis(1));
+            Ok::<_, crate::wal::ReadError>(last)
+        };
+        let wrong = [0, 1, 511, 513, 1 << 20, u64::MAX - 1, u64::MAX];
+        for (segment, offset) in wrong.into_iter().flat_map(|a| wrong.map(|b| (a, b))) {
+            for dies in [false, true] {
+                let mut sim = Sim::new(5);
+                let names = Names::new(Path::new(DIR));
+                let wal = Wal::open(&sim, DIR, &options).unwrap().0;
+                write(&wal, 30);
+                let mut living = Some(wal);
+                if dies {
+                    let next = sim.start_process();
+                    sim.kill();
+                    living = None;
+                    sim = next;
+                }
+                let words = [segment, segment, offset, u64::MAX];
+                put(&sim, &names, offset_of!(RawState, durable_seq), words.as_bytes());
+                let _ = read(&sim);
+                let _ = crate::wal::inspect(&sim, DIR);
+                let wal = living.unwrap_or_else(|| {
+                    let (wal, recovery) = Wal::open(&sim, DIR, &options).unwrap();
+                    assert_eq!(recovery.next_seq, 31);
+                    wal
+                });
+                write(&wal, 31);
+                assert_eq!(read(&sim).unwrap(), 31, "segment {segment}, offset {offset}");
+            }
+        }
+    }
+}
