@@ -45,3 +45,22 @@ pub fn put_segment_right(bytes: &mut [u8]) {
         at += len;
     }
 }
+
+/// Puts the checksums of a WAL segment's frames right, batch by batch, as far as it makes sense.
+pub fn put_wal_right(bytes: &mut [u8], header: &chronicle_core::wal::Header) {
+    use chronicle_core::wal::layout::{FRAME_HEADER_LEN, FRAME_OVERHEAD};
+    let block = header.block_size as usize;
+    let mut at = block;
+    while at + FRAME_OVERHEAD <= bytes.len() {
+        // A frame where one may begin; behind padding, and where none fits, the next block.
+        let kind = bytes[at + FRAME_HEADER_LEN - 1];
+        let len = u32_at(bytes, at + 8).unwrap_or(0) as usize;
+        let end = at + FRAME_HEADER_LEN + len;
+        if (1..=6).contains(&kind) && end + 4 <= bytes.len() {
+            put_crc(bytes, at, end, header.salt);
+            at = end + 4;
+        } else {
+            at = (at + 1).next_multiple_of(block);
+        }
+    }
+}

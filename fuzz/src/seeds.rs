@@ -2,6 +2,7 @@
 //!
 //! Few and small: a fuzzer needs an example of each shape, not data. Each file's first byte is the target's choice.
 
+use chronicle_core::wal::{self, Carry, Config, Kind, Machine, Op, Outcome, Start, SyncBy};
 use chronicle_core::{Append, Appender, Checksum, HeapRegion, Region, Spec, format, store_seal};
 use chronicle_feed::{Venue, import};
 use chronicle_platform::{File, Open, Platform, sim::Sim};
@@ -57,7 +58,43 @@ const LINES: [(Venue, &str); 5] = [
     (Venue::BinanceCoinm, "1723161256207640365 {\"a\":[1,2.5e3,\"\\u00e4\"],\"b\":null}\n17 not json\n"),
 ];
 
+/// A closed segment of a WAL, with a frame of each kind, small enough to be mutated whole.
+fn wal_segment() -> Vec<u8> {
+    let config =
+        Config { block_size: 512, batch_len: 512, segment_len: 4096, depth: 1, sync: SyncBy::Write, carry_len: 128 };
+    let region = HeapRegion::new(wal::layout(&config).expect("a layout").size());
+    let carry = Carry { vote: Some(b"for 1"), meta: Some(b"applied 2"), truncations: &[] };
+    let start = Start { segment_id: 1, first_seq: 1, salt_seed: 9, carry, ..Start::default() };
+    let mut log = Machine::begin(&region, config, &start).expect("a log begins");
+    let mut bytes = vec![0; config.segment_len as usize];
+    bytes[..128].copy_from_slice(&log.header().to_bytes());
+    let mut write = |log: &mut Machine<&HeapRegion>| {
+        log.demand_all();
+        while let Some(Op::Write { op, offset, from, len, .. }) = log.next_op() {
+            region.window().copy_out(from, &mut bytes[offset as usize..][..len as usize]);
+            log.complete(op, Outcome::Done(len));
+        }
+    };
+    for len in [0, 7, 100] {
+        log.append(&vec![0x5a; len]).expect("room");
+    }
+    write(&mut log);
+    log.append_control(Kind::Vote, b"for 2").expect("room");
+    log.append_control(Kind::Meta, b"applied 3").expect("room");
+    log.append_control(Kind::Truncate, &2u64.to_le_bytes()).expect("room");
+    log.append(&[1; 20]).expect("room");
+    log.close();
+    write(&mut log);
+    bytes
+}
+
 fn main() {
+    let log = wal_segment();
+    // Without what nobody wrote to: a corpus is small.
+    for (name, choice) in [("closed", 0), ("closed-put-right", 3)] {
+        put("wal_parse", name, choice, &log[..2560]);
+    }
+    put("wal_parse", "spliced", 2, &[&log[..1024], &log[512..1024]].concat());
     let both = [(Checksum::Frame, "crc"), (Checksum::CommitWord, "commit")];
     for (checksum, name) in both {
         for sealed in [false, true] {
@@ -168,4 +205,32 @@ fn main() {
     ] {
         put("storage_queue", name, choice, &patches.concat());
     }
+
+    // Patches of a log: as above; kinds 2 and 3 copy from the other log and from the same one, by the value's two bytes of
+    // offset, one of blocks and one of which segment.
+    let copy = |from: u16, blocks: u8, which: u8| {
+        let [low, high] = from.to_le_bytes();
+        u32::from_le_bytes([low, high, blocks - 1, which])
+    };
+    for (name, choice, patches) in [
+        ("closed", 0, vec![]),
+        ("killed", 2, vec![]),
+        ("lost-power", 4, vec![]),
+        ("byte", 2, vec![patch(1, 1100, 1, 0xff)]),
+        ("header", 1, vec![patch(1, 48, 7, 2), patch(2, 56, 7, 512)]),
+        ("batch-put-right", 3, vec![patch(0, 1024 + 32, 7, 512), patch(2, 512 + 12, 7, 3)]),
+        ("torn", 34, vec![patch(2, 2000, 0, 0)]),
+        ("other-tail", 2, vec![patch(0, 1024, 2, copy(1024, 8, 0))]),
+        ("other-segment", 4, vec![patch(1, 0, 2, copy(0, 8, 1))]),
+        ("late-write", 4, vec![patch(1, 1536, 3, copy(1024, 2, 0))]),
+        ("later-head", 2, vec![patch(2, 512, 3, copy(512, 1, 1))]),
+        ("renamed", 2, vec![patch(1, 0, 4, 9)]),
+        ("retired", 32, vec![patch(0, 0, 5, 0)]),
+        ("missing", 0, vec![patch(1, 0, 5, 0)]),
+    ] {
+        put("wal_recover", name, choice, &patches.concat());
+    }
+    // Bytes from elsewhere as the first segment, and as one behind the last.
+    put("wal_recover", "segment", 8, &log[..2560]);
+    put("wal_recover", "segment-behind", 8 + 112, &log[..2560]);
 }
