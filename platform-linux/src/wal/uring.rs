@@ -47,6 +47,7 @@ use std::{
     path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::ThreadId,
+    time::Duration,
 };
 
 /// Segments that can be attached at once: more than a log writes to.
@@ -54,6 +55,9 @@ const SEGMENTS: usize = 16;
 
 /// Operations in flight at most, whatever depth was asked for: a machine has eight writes and their syncs.
 const MOST: usize = 64;
+
+/// Between two tries to hand over what the kernel had no memory for.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Stands for a path in errors.
 const PATH: &str = "io_uring";
@@ -90,6 +94,9 @@ struct State {
     sleeping: usize,
     /// What the kernel said when it would not go on.
     broken: Option<Errno>,
+    /// So many times the kernel is taken to have no memory.
+    #[cfg(test)]
+    starved: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -141,6 +148,8 @@ impl Ring {
             waiting: false,
             sleeping: 0,
             broken: None,
+            #[cfg(test)]
+            starved: 0,
         };
         Ok(Ring {
             ring: ManuallyDrop::new(ring),
@@ -237,6 +246,11 @@ impl Ring {
     /// Gives what is in the queue to the kernel. What it has no memory for just now stays there for the next time; `reap`
     /// does not wait before it has gone over.
     fn hand_over(&self, state: &mut State) -> Result<()> {
+        #[cfg(test)]
+        if let Some(left) = state.starved.checked_sub(1) {
+            state.starved = left;
+            return Ok(());
+        }
         loop {
             match self.ring.submit().map_err(errno_of) {
                 Ok(_) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => return Ok(()),
@@ -244,6 +258,13 @@ impl Ring {
                 Err(errno) => return state.give_up("submit", errno),
             }
         }
+    }
+
+    /// Whether the queue holds what the kernel has not taken.
+    fn is_left(&self, _: &State) -> bool {
+        // SAFETY: this is the only way to the queue, and the lock is held.
+        let queue = unsafe { self.ring.submission_shared() };
+        !queue.is_empty()
     }
 
     pub(super) fn reap(&self, wait: bool, done: &mut dyn FnMut(OpId, Outcome)) -> Result<usize> {
@@ -273,12 +294,7 @@ impl Ring {
             if state.in_flight == 0 {
                 return Ok(0);
             }
-            let is_left = {
-                // SAFETY: this is the only way to the queue, and the lock is held.
-                let queue = unsafe { self.ring.submission_shared() };
-                !queue.is_empty()
-            };
-            if is_left {
+            if self.is_left(&state) {
                 self.hand_over(&mut state)?;
             }
             let count = self.take(&mut state, outcomes);
@@ -289,6 +305,13 @@ impl Ring {
             }
             if !wait {
                 return Ok(0);
+            }
+            if self.is_left(&state) {
+                // The kernel had no memory for it. Waiting for completions might be for ever: there may be none to come.
+                drop(state);
+                std::thread::sleep(PAUSE);
+                state = self.state();
+                continue;
             }
             state.waiting = true;
             drop(state);
@@ -548,6 +571,25 @@ mod tests {
         }
         ring.submit(&write(4)).unwrap();
         assert_eq!(one(&ring), 4);
+    }
+
+    #[test]
+    fn what_the_kernel_had_no_memory_for_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(ring) = ring(dir.path(), false) else { return };
+        ring.state().starved = 3;
+        ring.submit(&write(3)).unwrap();
+        assert_eq!(ring.reap(false, &mut |_, _| ()).unwrap(), 0, "it is still in the queue");
+        // Nothing is in the kernel: who waited there would not come back.
+        let (told, heard) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| told.send(one(&ring)).unwrap());
+            let heard = heard.recv_timeout(Duration::from_secs(20));
+            // Lets a thread that does wait there go, so that the test fails and does not hang.
+            ring.hand_over(&mut ring.state()).unwrap();
+            assert_eq!(heard, Ok(3));
+        });
+        assert_eq!(ring.state().starved, 0);
     }
 
     #[test]
