@@ -5,6 +5,7 @@
 
 mod wal_log;
 
+use chronicle_core::wal::{Header, Kind};
 use chronicle_platform::{File, Open, Platform, sim::Sim};
 use chronicle_storage::{
     Error, ErrorKind,
@@ -447,4 +448,52 @@ fn a_cut_needs_a_plan_that_is_still_true() {
     assert_eq!(plan.next_seq, in_segment(1).seq, "{plan}");
     chronicle_storage::wal::cut(&sim, dir, &plan).unwrap();
     assert_eq!(reopen(&sim, dir), plan.next_seq - 1);
+}
+
+#[test]
+fn truncations_of_frames_that_are_gone_do_not_keep_a_log_shut() {
+    fn test<P: Platform>(platform: &P, dir: &Path) {
+        // Room for two truncations.
+        let options = Options { carry_len: 48, ..small() };
+        let (wal, _) = Wal::open(platform, dir, &options).unwrap();
+        let truncate = |after: u64| wal.append_control(Kind::Truncate, &after.to_le_bytes()).unwrap();
+        write(&wal, 10);
+        truncate(8);
+        write(&wal, 20);
+        truncate(18);
+        let rolls = wal.stats().rolls;
+        while wal.stats().rolls < rolls + 2 {
+            write(&wal, wal.next_seq());
+        }
+        // The head of this segment repeats both; then what they void goes, and there is room for two others.
+        wal.truncate_before(wal.next_seq());
+        assert!(wal.stats().retired >= 2);
+        for _ in 0..2 {
+            write(&wal, wal.next_seq() + 1);
+            truncate(wal.next_seq() - 2);
+        }
+        wal.commit_all().unwrap();
+        let last = wal.next_seq() - 1;
+        assert_eq!(wal.stats().rolls, rolls + 2, "the head that repeats them is still the newest");
+        drop(wal);
+        let (wal, recovery) = Wal::open(platform, dir, &options).unwrap();
+        assert_eq!(recovery.last_seq(), Some(last));
+        write(&wal, last + 20);
+    }
+    on_each!(test);
+}
+
+#[test]
+fn a_believed_segment_that_begins_behind_its_successor_is_damage() {
+    fn test<P: Platform>(platform: &P, dir: &Path) {
+        log(platform, dir, 100, true);
+        let oldest = segments(platform, dir).remove(0);
+        let mut header = Header::parse(&bytes(platform, &oldest)).unwrap();
+        header.first_seq = 1 << 40;
+        put(platform, &oldest, 0, &header.to_bytes());
+        let options = Options { verify: Verify::Tail, ..small() };
+        let error = Wal::open(platform, dir, &options).map(|(_, recovery)| recovery.to_string()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damage, "{error}");
+    }
+    on_each!(test);
 }
