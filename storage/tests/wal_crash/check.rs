@@ -324,7 +324,7 @@ impl<'w, H: Host> Life<'w, H> {
 
     fn trouble(&self) -> String {
         let trouble = self.wal.as_ref().and_then(Wal::trouble);
-        trouble.map_or_else(|| "no trouble is told".to_owned(), |error| chain(&*error))
+        trouble.map_or_else(|| "no trouble is told".to_owned(), |error| chain(&error))
     }
 
     /// A log that is poisoned stays so, whatever the disk does by now; opened again it has what it promised.

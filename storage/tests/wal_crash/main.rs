@@ -212,7 +212,7 @@ fn planted(mistake: Mistake) -> Planted {
 
 #[test]
 fn an_acknowledgement_before_the_sync_is_found() {
-    let found = finds(&planted(Mistake::AcknowledgeBeforeSync), 16, |_| {});
+    let found = finds(&planted(Mistake::AcknowledgeEarly), 16, |_| {});
     assert!(found.0.contains("was acknowledged"), "{found}");
 }
 

@@ -18,7 +18,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
     /// Writes are told to be durable when they are written.
-    AcknowledgeBeforeSync,
+    AcknowledgeEarly,
     /// Names are never synced.
     SkipDirectorySync,
     /// A sync that failed is tried again, and the second answer believed.
@@ -67,7 +67,7 @@ impl WalDriver for PlantedWal {
     fn submit(&self, op: &Op) -> Result<()> {
         self.ops.lock().unwrap().insert(op.id(), *op);
         match *op {
-            Op::Write { op, segment, offset, from, len, .. } if self.mistake == Mistake::AcknowledgeBeforeSync => {
+            Op::Write { op, segment, offset, from, len, .. } if self.mistake == Mistake::AcknowledgeEarly => {
                 self.inner.submit(&Op::Write { op, segment, offset, from, len, sync: false })
             }
             _ => self.inner.submit(op),
