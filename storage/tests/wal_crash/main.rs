@@ -64,8 +64,7 @@ fn a_cut_or_a_kill_in_any_operation_takes_nothing_that_was_promised() {
         Some(seed) => (seed..seed + 1, LONG),
         None => (0..24, SHORT),
     };
-    for seed in seeds {
-        let workload = Workload::of_seed(seed);
+    for workload in seeds.map(Workload::of_seed).chain([Workload::of_votes(0)]) {
         if let Err(broken) = check(Sim::new(0), &workload, extent, &mut counts) {
             panic!("{broken}");
         }
