@@ -289,7 +289,12 @@ fn rows_of<const N: usize>(
     table(out, &rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>(), |column| to_the_right.contains(&column), pad)
 }
 
-fn table(out: &mut dyn Write, rows: &[Vec<String>], to_the_right: impl Fn(usize) -> bool, pad: &str) -> io::Result<()> {
+pub(crate) fn table(
+    out: &mut dyn Write,
+    rows: &[Vec<String>],
+    to_the_right: impl Fn(usize) -> bool,
+    pad: &str,
+) -> io::Result<()> {
     let mut widths = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

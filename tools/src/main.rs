@@ -19,6 +19,7 @@ mod refine;
 mod run;
 mod tier;
 mod verify;
+mod wal;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ Your own recording, step by step:
   chronicle book   --root market --venue binance-spot --symbol btcusdt --at latest --depth 5
   chronicle tier run --once --root market --now 2024-08-12T00:00:00Z
   chronicle verify market
+How fast a disk makes records durable:
+  chronicle wal bench bench-here
 
 Times are RFC 3339 in UTC. Exit code: 0 done, 1 a problem was found, 2 called wrongly."
 )]
@@ -57,6 +60,8 @@ enum Command {
     Cat(cat::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    #[command(subcommand)]
+    Wal(wal::Command),
     /// The demo's own processes.
     #[command(subcommand, hide = true)]
     DemoPart(demo::Part),
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => cat::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Wal(command) => wal::run(command),
         Command::DemoPart(part) => demo::part(part),
     };
     run::exit(outcome)

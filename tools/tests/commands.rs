@@ -40,7 +40,7 @@ fn move_to_cold(root: &Path) -> Ran {
     run(Command::new(BINARY).args(["tier", "run", "--once", "--now", "2024-08-12", "--json", "--root"]).arg(root))
 }
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 16] = [
     &["demo"],
     &["import"],
     &["refine"],
@@ -51,6 +51,12 @@ const COMMANDS: [&[&str]; 10] = [
     &["cat"],
     &["inspect"],
     &["verify"],
+    &["wal"],
+    &["wal", "inspect"],
+    &["wal", "verify"],
+    &["wal", "cat"],
+    &["wal", "truncate"],
+    &["wal", "bench"],
 ];
 
 #[test]
