@@ -31,6 +31,7 @@ use chronicle_platform::Platform;
 use std::{
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -108,6 +109,16 @@ enum Who {
     Call(Callback),
 }
 
+impl Who {
+    /// Somebody else's code: if it panics, which is told where it does, the thread that leads goes on for the others.
+    fn hears(self, answer: std::result::Result<(), CommitError>) {
+        _ = catch_unwind(AssertUnwindSafe(|| match self {
+            Who::Task(waker) => waker.wake(),
+            Who::Call(then) => then(answer),
+        }));
+    }
+}
+
 /// Somebody who is called, not woken from sleep.
 pub(super) struct Waiting {
     seq: u64,
@@ -129,7 +140,8 @@ const YIELDS: u32 = 128;
 /// Whom to wake, taken out under the lock.
 #[derive(Default)]
 struct Woken {
-    groups: [Option<u64>; WOKEN_MAX],
+    /// And one whose member shall lead next.
+    groups: [Option<u64>; WOKEN_MAX + 1],
     count: usize,
     members: u32,
 }
@@ -276,6 +288,10 @@ impl<P: Platform> Shared<P> {
 
     /// Leaves the lead: to the helper if somebody still waits, else to whoever comes.
     pub(super) fn leave<'a>(&'a self, mut core: Guard<'a, P>) {
+        if core.retire_due {
+            // Perhaps nobody comes for long.
+            core = self.hand_out(core);
+        }
         let mut woken = self.cover(&mut core);
         let mut helper = false;
         core.leader = false;
@@ -285,8 +301,8 @@ impl<P: Platform> Shared<P> {
                 // One of them leads next, and is woken with the rest of its group.
                 let number = group.number;
                 self.bump(&core, Word::Group(number));
-                woken.groups[woken.count.min(WOKEN_MAX - 1)] = Some(number);
-                woken.count = (woken.count + 1).min(WOKEN_MAX);
+                woken.groups[woken.count] = Some(number);
+                woken.count += 1;
             }
         }
         let calls = self.is_call_due(&core);
@@ -359,10 +375,7 @@ impl<P: Platform> Shared<P> {
             }
             drop(core);
             for (who, answer) in due.into_iter().flatten() {
-                match who {
-                    Who::Task(waker) => waker.wake(),
-                    Who::Call(then) => then(answer),
-                }
+                who.hears(answer);
             }
             if count < 32 {
                 return;
@@ -436,9 +449,14 @@ impl<P: Platform> Shared<P> {
         }
     }
 
-    /// Leads until nobody waits.
+    /// Leads until nobody waits, or the log goes: then nobody may be there who prepares a segment.
     fn lead_for_others<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
         loop {
+            if core.stop {
+                core.helper_leads = false;
+                core.leader = false;
+                return core;
+            }
             core = self.hand_out(core);
             let due = self.is_call_due(&core) || core.groups.front().is_some_and(|group| core.is_group_covered(group));
             if core.is_flying() || core.has_waiting() && !due {
@@ -501,11 +519,12 @@ impl<P: Platform> Shared<P> {
     pub(super) fn stop(&self) {
         let mut core = self.lock();
         core.stop = true;
-        for word in [Word::Helper, Word::Upkeep] {
+        let words = [Word::Helper, Word::Upkeep, Word::Room];
+        for word in words {
             self.bump(&core, word);
         }
         drop(core);
-        for word in [Word::Helper, Word::Upkeep] {
+        for word in words {
             self.wake(word);
         }
     }
@@ -515,10 +534,7 @@ impl<P: Platform> Shared<P> {
         self.call_due();
         let left = std::mem::take(&mut self.lock().waiting);
         for waiting in left {
-            match waiting.who {
-                Who::Task(waker) => waker.wake(),
-                Who::Call(then) => then(Err(CommitError::Dropped)),
-            }
+            waiting.who.hears(Err(CommitError::Dropped));
         }
     }
 }
@@ -548,6 +564,9 @@ impl<P: Platform> Future for Commit<'_, P> {
             // Whoever took us out of the queue, or will, finds nothing to do.
             return Poll::Ready(Ok(()));
         }
+        // A waker's clone and drop are somebody else's code: not under the lock.
+        let waker = context.waker().clone();
+        let _old;
         let mut core = shared.lock();
         let target = match shared.demand(&mut core, Asked::Seq(seq)) {
             Ok(target) => target,
@@ -558,8 +577,8 @@ impl<P: Platform> Future for Commit<'_, P> {
         }
         let at = self.id.and_then(|id| Shared::find(&core, seq, id));
         match at.map(|at| &mut core.waiting[at].who) {
-            Some(Who::Task(waker)) => waker.clone_from(context.waker()),
-            _ => self.id = Some(shared.enqueue(&mut core, seq, Who::Task(context.waker().clone()))),
+            Some(Who::Task(asleep)) => _old = std::mem::replace(asleep, waker),
+            _ => self.id = Some(shared.enqueue(&mut core, seq, Who::Task(waker))),
         }
         let helper = shared.call_helper(&mut core);
         drop(core);

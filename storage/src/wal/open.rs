@@ -171,7 +171,10 @@ impl<P: Platform> Opening<'_, P> {
                 self.bury(&self.recovered.report.dead)?;
                 (machine, self.live(u64::MAX))
             }
-            None => self.take_over(&memory, config, &driver)?,
+            None => self.take_over(&memory, config, &driver).inspect_err(|_| {
+                // Unless it has its name already, it takes space for nothing.
+                _ = self.platform.remove(&self.names.next(self.recovered.next_id));
+            })?,
         };
         Ok((Ready { driver, machine, live, spares, next_spare }, segment_len))
     }
@@ -191,7 +194,8 @@ impl<P: Platform> Opening<'_, P> {
         let overhead = wal::layout::FRAME_OVERHEAD as u64;
         let batch_frame = wal::layout::BATCH_FRAME_LEN as u64;
         // As the machine packs: the batch that gathers, begun by what stands, and those before it.
-        let (mut fill, mut used, mut frames) = (batch_frame + overhead + u64::from(self.options.carry_len), 0u64, 0u64);
+        let carry = self.recovered.standing.carry().len() as u64;
+        let (mut fill, mut used, mut frames) = (batch_frame + overhead + carry, 0_u64, 0_u64);
         self.recovered.unproven(self.platform, self.names, |frame| {
             let len = frame.payload.len() as u64 + overhead;
             if fill + len > batch {

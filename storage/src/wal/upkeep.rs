@@ -123,6 +123,13 @@ pub(super) fn chores<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a,
         core = close_unused(shared, core);
         shared.publish(&mut core);
         retire(&mut core, shared.options.retain_bytes);
+        if core.retire_due && core.chores.is_empty() && !core.leader {
+            // The next segment goes as well, though nobody may come who leads.
+            core.leader = true;
+            core = shared.hand_out(core);
+            shared.leave(core);
+            core = shared.lock();
+        }
     }
     core.at_work = false;
     core = tell_room(shared, core);
@@ -173,6 +180,10 @@ fn prepare<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
                 });
                 core.stats.rolls += 1;
                 core.stats.recycled += u64::from(recycled);
+                core.retire_refused = false;
+                // A segment that has ended becomes durable, asked for or not, so that its file can be closed; and with it what
+                // the new one repeats, so that older ones can be retired.
+                core.machine.demand(header.first_seq);
                 return core;
             }
             Err(Failed::Spare(error)) if attempt < TRIES && !core.machine.is_poisoned() => {
@@ -192,26 +203,23 @@ fn prepare<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
 fn recycle<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &Op, segment: u64) -> Guard<'a, P> {
     let at = core.live.iter().position(|live| live.id == segment);
     let len = at.map(|at| core.live[at].len);
-    let keep = len == Some(shared.segment_len) && core.spares.len() < shared.options.spares as usize;
+    // One more than are made: then a log that retires as it goes makes none any more.
+    let keep = len == Some(shared.segment_len) && core.spares.len() <= shared.options.spares as usize;
     let n = core.next_spare;
     core.next_spare += 1;
     let attached = core.attached <= segment;
     drop(core);
     let platform = &shared.platform;
     let (from, to) = (shared.names.segment(segment), shared.names.spare(n));
-    let done = (|| {
-        if attached {
-            shared.driver.detach(segment)?;
-        }
-        if keep {
-            platform.rename(&from, &to)?
-        } else {
-            platform.remove(&from)?
-        }
-        platform.sync_dir(shared.names.dir())
-    })();
+    let detached = if attached { shared.driver.detach(segment) } else { Ok(()) };
+    let attached = attached && detached.is_err();
+    let gone = detached.and_then(|()| if keep { platform.rename(&from, &to) } else { platform.remove(&from) });
+    let done = match gone {
+        Ok(()) => platform.sync_dir(shared.names.dir()).map_err(|trouble| Failed::Log(trouble.into())),
+        Err(trouble) => Err(Failed::Spare(trouble.into())),
+    };
     let mut core = shared.lock();
-    if attached {
+    if !attached {
         core.attached = core.attached.max(segment + 1);
     }
     match done {
@@ -225,14 +233,16 @@ fn recycle<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
                 core.spares.push_back(Spare { path: to, recycled: true });
             }
         }
-        // Whether its name is gone durably is unknown, and of no consequence: nobody needs what it holds.
-        Err(trouble) => {
-            let error = Error::from(trouble);
+        // It has its name yet and is the log's oldest: a newer one that went first would leave a gap behind it.
+        Err(Failed::Spare(error)) => {
             core.machine.complete(op.id(), Outcome::Failed(errno(&error)));
-            if let Some(at) = at {
-                core.live.remove(at);
-            }
+            core.retire_refused = true;
             core.spare_trouble = Some(Arc::new(error));
+        }
+        // Were the next one to go, this one might come back after a crash, and not that one.
+        Err(Failed::Log(error)) => {
+            core.machine.complete(op.id(), Outcome::Failed(errno(&error)));
+            core.fail(error);
         }
     }
     core
@@ -261,18 +271,24 @@ fn close_unused<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>) 
 /// Asks for the oldest segment to be retired, if nobody needs it.
 pub(super) fn retire<P: Platform>(core: &mut Core<P>, retain_bytes: Option<u64>) -> bool {
     let (Some(oldest), Some(next)) = (core.live.front(), core.live.get(1)) else { return false };
+    if core.retire_refused {
+        return false;
+    }
     let over = |max| core.live.iter().map(|live| live.len).sum::<u64>() > max;
     if next.first_seq > core.truncate_to && !retain_bytes.is_some_and(over) {
         return false;
     }
     // Not now, for whatever reason: it is asked again when the log has moved.
-    core.machine.retire(oldest.id, next.first_seq).is_ok()
+    let due = core.machine.retire(oldest.id, next.first_seq).is_ok();
+    core.retire_due |= due;
+    due
 }
 
 impl<P: Platform> Shared<P> {
     pub(super) fn truncate_before(&self, seq: u64) {
         let mut core = self.lock();
         core.truncate_to = core.truncate_to.max(seq);
+        core.retire_refused = false;
         if retire(&mut core, self.options.retain_bytes) && !core.leader {
             core.leader = true;
             core = self.hand_out(core);

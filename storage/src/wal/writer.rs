@@ -138,6 +138,8 @@ const UNDER_WAY: usize = 16;
 const SPACING: usize = 64;
 /// Words that groups of committers sleep on, in turn; far more than there can be groups.
 pub(super) const GROUP_WORDS: u64 = 60;
+/// Pause before an operation that was put off is tried again.
+const AGAIN: Duration = Duration::from_millis(1);
 /// Longest sleep of a thread that somebody is to wake.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
@@ -201,6 +203,10 @@ pub(super) struct Core<P: Platform> {
     pub(super) attached: u64,
     /// Frames before this one are nobody's need.
     pub(super) truncate_to: u64,
+    /// A segment is to be retired, and nobody has taken out the operation for it yet.
+    pub(super) retire_due: bool,
+    /// One could not be: it is asked again when the log has got further, or with the next truncation.
+    pub(super) retire_refused: bool,
     pub(super) groups: VecDeque<Group>,
     /// The newest group takes more members.
     pub(super) group_open: bool,
@@ -354,6 +360,8 @@ impl<P: Platform> Shared<P> {
             live,
             attached: published,
             truncate_to: 0,
+            retire_due: false,
+            retire_refused: false,
             groups: VecDeque::with_capacity(GROUP_WORDS as usize),
             group_open: false,
             group_number: 0,
@@ -471,6 +479,9 @@ impl<P: Platform> Shared<P> {
                         count += 1;
                     }
                     Some(op) => {
+                        if matches!(op, Op::Recycle { .. }) {
+                            core.retire_due = false;
+                        }
                         core.chores.push_back(op);
                         chores = true;
                     }
@@ -518,6 +529,10 @@ impl<P: Platform> Shared<P> {
             done[count] = Some((id, outcome));
             count += 1;
         });
+        if done.iter().flatten().any(|(_, outcome)| *outcome == Outcome::Again) {
+            // It has no memory or was interrupted: tried again at once it might say so until the machine gives up.
+            self.platform.sleep(AGAIN);
+        }
         let mut core = self.lock();
         for (id, outcome) in done.into_iter().flatten() {
             core.completed(&self.names, id, outcome, None);
@@ -581,7 +596,7 @@ impl<P: Platform> Shared<P> {
                 wal::AppendError::Full if !patient => AppendError::Full,
                 wal::AppendError::Full => {
                     stalled = true;
-                    guard = self.make_room(guard);
+                    guard = self.make_room(guard, mine);
                     continue;
                 }
                 wal::AppendError::Stalled { .. } => {
@@ -598,8 +613,8 @@ impl<P: Platform> Shared<P> {
     }
 
     /// Every buffer waits to be written: leads until one is, or sleeps until the leader has come so far.
-    fn make_room<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
-        if core.leader || core.batching {
+    fn make_room<'a>(&'a self, mut core: Guard<'a, P>, mine: bool) -> Guard<'a, P> {
+        if core.leader || core.batching && !mine {
             return self.await_room(core);
         }
         core.leader = true;
@@ -730,7 +745,7 @@ impl<P: Platform> Wal<P> {
     ///
     /// It is called by the thread that finds out, with no lock held: by this one if it is so already. It should be short,
     /// and may use what does not wait, such as [`Wal::try_append`] and [`Wal::on_commit`], and nothing else of the log: the
-    /// thread it is called by may be the one that all others wait for.
+    /// thread it is called by may be the one that all others wait for. For the same reason a panic in it ends with it.
     ///
     /// # Errors
     ///
@@ -746,6 +761,8 @@ impl<P: Platform> Wal<P> {
 
     /// Does what can be done without waiting: takes in what has ended, calls who waits for it, and gives the driver what
     /// was asked for since. For who has one thread: no other is needed, and nothing is allocated.
+    ///
+    /// A ring takes a write and returns. Any other way to the device ([`Wal::mode`]) makes it here, and that waits.
     ///
     /// Says whether something is under way, so that calling again is worth while.
     pub fn drive(&self) -> bool {
