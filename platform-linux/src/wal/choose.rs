@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! uring ──refused──▶ direct ──refused──▶ buffered          each step with its reason, in `WalMode::why`
-//! auto: measured, if a directory was given for it; else one in flight → direct, more → uring
+//! auto: measured, if a directory was given for it; else
+//!       one in flight → direct      who submits waits anyway, and the flush waits for no thread of the kernel's
+//!       more, or one thread → uring  to have several in flight, or to do something else meanwhile
 //! ```
 
 use super::{
@@ -33,7 +35,8 @@ pub(super) fn choose(memory: Arc<LinuxMapMut>, lock: &LinuxFile, options: &WalOp
                 }
             }
             let fastest = measured.iter().min_by_key(|(_, time)| *time);
-            fastest.map_or(if options.depth > 1 { WalWay::Uring } else { WalWay::Direct }, |(way, _)| *way)
+            let unmeasured = if options.depth > 1 || options.one_thread { WalWay::Uring } else { WalWay::Direct };
+            fastest.map_or(unmeasured, |(way, _)| *way)
         }
         way => way,
     };

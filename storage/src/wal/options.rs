@@ -76,7 +76,7 @@ pub struct Options {
     pub drop_cache: bool,
     /// What makes written frames durable.
     pub sync: SyncPolicy,
-    /// Segments kept written and synced ahead of their use: 1 to 16.
+    /// Segments kept written and synced ahead of their use: 1 to 16, and one more if it was retired.
     pub spares: u32,
     /// Most bytes that segments may take: beyond it the oldest are retired, read or not, checkpointed or not. `None`: only
     /// [`super::Wal::truncate_before`] retires.
