@@ -103,8 +103,7 @@ impl<P: Platform> Wal<P> {
     }
 
     fn start_threads(&mut self, names: &Names) -> Result<()> {
-        let jobs: [(&str, fn(&Shared<P>)); 2] =
-            [("chronicle-wal", Shared::help), ("chronicle-spares", Shared::keep_up)];
+        let jobs: [Job<P>; 2] = [("chronicle-wal", Shared::help), ("chronicle-spares", Shared::keep_up)];
         for (name, job) in jobs {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || job(&shared));
@@ -133,6 +132,12 @@ fn lock<P: Platform>(platform: &P, names: &Names) -> Result<P::File> {
     _ = file.set_len(0).and_then(|()| file.write_at(text.as_bytes(), 0));
     Ok(file)
 }
+
+/// A thread's name, and what it does.
+type Job<P> = (&'static str, fn(&Shared<P>));
+
+/// A machine that writes to a segment of its own, and the segments that the log has with it.
+type Begun<P> = (Machine<Arc<<P as Platform>::MapMut>>, VecDeque<Live>);
 
 struct Opening<'a, P: Platform> {
     platform: &'a P,
@@ -303,12 +308,7 @@ impl<P: Platform> Opening<'_, P> {
     }
 
     /// Begins a new segment behind the proved position, and publishes it when it holds all that was accepted.
-    fn take_over(
-        &self,
-        memory: &Arc<P::MapMut>,
-        config: Config,
-        driver: &P::Wal,
-    ) -> Result<(Machine<Arc<P::MapMut>>, VecDeque<Live>)> {
+    fn take_over(&self, memory: &Arc<P::MapMut>, config: Config, driver: &P::Wal) -> Result<Begun<P>> {
         let Recovered { report, proven, proven_next_seq, standing, next_id, .. } = self.recovered;
         let (platform, names, id) = (self.platform, self.names, *next_id);
         let wal_id = self.recovered.chain.last().map(|link| link.header.wal_id);

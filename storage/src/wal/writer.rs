@@ -601,10 +601,7 @@ impl<P: Platform> Shared<P> {
                 }
                 wal::AppendError::Stalled { .. } => {
                     stalled = true;
-                    guard = match upkeep::await_spare(self, guard, len, patient) {
-                        Ok(guard) => guard,
-                        Err(refused) => return Err(refused),
-                    };
+                    guard = upkeep::await_spare(self, guard, len, patient)?;
                     continue;
                 }
             };
