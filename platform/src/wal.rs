@@ -162,8 +162,8 @@ pub trait WalDriver: Debug + Send + Sync + 'static {
     /// Tells the outcomes of operations that have ended: each to one caller, once. With `wait` it blocks until there is
     /// one, unless nothing is in flight. Returns how many there were. `done` must not call the driver.
     ///
-    /// A write that ended short is [`Outcome::Done`] with fewer bytes, and those may be durable or not: the rest and what is
-    /// not known to be written is written again by who submitted it.
+    /// A write that ended short is [`Outcome::Done`] with fewer bytes. If it carried its sync those are durable, as the flag of
+    /// the call is for the range that the call wrote (`pwritev2(2)`, `RWF_DSYNC`); the rest is written by who submitted it.
     ///
     /// # Errors
     ///

@@ -49,8 +49,6 @@ pub(crate) struct Extent {
     pub(crate) survivors: u64,
     /// One in so many survivors is cut again in every operation of its recovery.
     pub(crate) again_one_in: u64,
-    /// One in so many operations is a crash point.
-    pub(crate) points_one_in: u64,
 }
 
 /// What was gone through.
@@ -384,10 +382,7 @@ impl<'w, H: Host> Checker<'w, H> {
     pub(crate) fn cut_everywhere(&mut self, first: u64) -> Result<(), Broken> {
         self.counts.workloads += 1;
         let last = self.operations(self.workload.steps.len())?;
-        let step = self.extent.points_one_in as usize;
-        // Not always the same ones.
-        let skip = self.workload.seed % self.extent.points_one_in;
-        for at in (first + 1 + skip..=last + 1).step_by(step) {
+        for at in first + 1..=last + 1 {
             self.cut(at)?;
         }
         Ok(())
@@ -467,8 +462,7 @@ impl<'w, H: Host> Checker<'w, H> {
     /// Kills the process in every operation behind the `first`; its successor opens the log at once.
     pub(crate) fn kill_everywhere(&mut self, first: u64) -> Result<(), Broken> {
         let last = self.operations(self.workload.steps.len())?;
-        let step = self.extent.points_one_in as usize;
-        for at in (first + 1..=last).step_by(step) {
+        for at in first + 1..=last {
             let mut counts = Counts { kills: 1, ..Counts::default() };
             let killed = caught(|| self.kill(at, &mut counts));
             self.counts += counts;

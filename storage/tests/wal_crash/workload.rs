@@ -119,12 +119,6 @@ impl Workload {
         let mut random = Random(seed);
         let options = options(&mut random);
         let faults = faults(&mut random, seed);
-        let mut options = options;
-        if faults.write_is_short_one_in > 0 {
-            // FIXME: a driver does not promise that what a short write wrote is durable, and the machine, where writes carry
-            // their syncs, counts whole blocks of it as durable: `a_short_write_that_carries_its_sync`.
-            options.way = WalWay::Buffered;
-        }
         let count = 4 + random.below(20);
         // One in eight speaks of nothing but votes: numbers that do not move tell old frames from new ones nowhere.
         let votes_only = random.one_in(8);
