@@ -135,7 +135,8 @@ fn wal_append(mut log: wal::Machine<HeapRegion>) -> wal::Machine<HeapRegion> {
 
 /// The bytes of a batch with all events, and the header of its segment.
 fn wal_batch() -> (wal::Header, Vec<u8>) {
-    let mut log = wal_append(wal());
+    let mut log = wal();
+    (0..EVENTS).for_each(|_| _ = log.append(&WAL_PAYLOAD[..]).unwrap());
     log.demand_all();
     let Some(wal::Op::Write { from, len, .. }) = log.next_op() else { panic!("a batch is demanded") };
     let mut bytes = vec![0; len as usize];
