@@ -273,8 +273,8 @@ mod on_linux {
                 Ok(())
             })?;
             while let Some(&n) = arrived.front() {
-                // SAFETY: the receive into it has ended and the next one begins after the answer.
-                let request = unsafe { requests.add(n).read() };
+                // SAFETY: one of the `CLIENTS` requests; the receive into it has ended, the next begins after the answer.
+                let request = unsafe { requests.wrapping_add(n).read() };
                 match service.machine.append(&request) {
                     Ok(seq) => {
                         arrived.pop_front();
@@ -289,8 +289,8 @@ mod on_linux {
                 && seq <= service.machine.durable()
             {
                 waiting.pop_front();
-                // SAFETY: the send from it has ended: this client asked again.
-                unsafe { replies.add(n).write(seq.to_le()) };
+                // SAFETY: one of the `CLIENTS` replies; the send from it has ended: this client asked again.
+                unsafe { replies.wrapping_add(n).write(seq.to_le()) };
                 service.entries.push_back(send(n));
             }
         }
