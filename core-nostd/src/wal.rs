@@ -43,7 +43,7 @@
 //!
 //! Reading is apart from it: [`Header::parse`], [`Batch::parse`] and [`entries`] check bytes that nobody vouches for.
 //! Which files a log consists of, and what a hole in one means, is decided above (`chronicle-storage`). The bytes are
-//! drawn in [`layout`] and, normatively, in `docs/format.md`.
+//! drawn in [mod@layout] and, normatively, in `docs/format.md`.
 
 mod batch;
 mod carry;
