@@ -1,0 +1,2 @@
+//! A local exchange for tests and the demo.
+#![forbid(unsafe_code)]
