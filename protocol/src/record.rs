@@ -230,11 +230,14 @@ pub enum OpaqueReason {
     AbsurdTime,
     /// It names no symbol and none could be told.
     NoSymbol,
+    /// It is no message of the venue's: cut, garbled, lacking a field. A live feed keeps it as evidence.
+    Malformed,
 }
 
 impl OpaqueReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::UnknownKind, Self::NotRepresentable, Self::AbsurdTime, Self::NoSymbol];
+    pub const ALL: [Self; 5] =
+        [Self::UnknownKind, Self::NotRepresentable, Self::AbsurdTime, Self::NoSymbol, Self::Malformed];
 
     /// The word for it in files and on the command line.
     #[must_use]
@@ -244,6 +247,7 @@ impl OpaqueReason {
             Self::NotRepresentable => "not_representable",
             Self::AbsurdTime => "absurd_time",
             Self::NoSymbol => "no_symbol",
+            Self::Malformed => "malformed",
         }
     }
 
@@ -253,6 +257,7 @@ impl OpaqueReason {
             Self::NotRepresentable => 2,
             Self::AbsurdTime => 3,
             Self::NoSymbol => 4,
+            Self::Malformed => 5,
         }
     }
 }
@@ -522,24 +527,20 @@ impl<'a> Parts<'a> {
 const MARKS_AT: usize = core::mem::offset_of!(HeadLayout, marks);
 const TEXT_AT: usize = core::mem::offset_of!(HeadLayout, text);
 
-/// A payload being put together from the front, in a buffer that was checked to be long enough.
-struct Writer<'o> {
-    out: &'o mut [u8],
-    at: usize,
+/// A payload being put together from the front, wherever it goes.
+struct Writer<F> {
+    put: F,
+    written: usize,
 }
 
-impl<'o> Writer<'o> {
-    fn open(out: &'o mut [u8], needed: usize) -> Result<Self, EncodeError> {
-        let left = out.len();
-        match out.get_mut(..needed) {
-            Some(out) => Ok(Self { out, at: 0 }),
-            None => Err(EncodeError::Short { needed, left }),
-        }
+impl<F: FnMut(&[u8])> Writer<F> {
+    const fn new(put: F) -> Self {
+        Self { put, written: 0 }
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+        (self.put)(bytes);
+        self.written += bytes.len();
     }
 
     fn head(&mut self, head: &Head, symbol: &str, marks: u32) {
@@ -560,10 +561,28 @@ impl<'o> Writer<'o> {
         );
     }
 
-    /// The number of bytes written; all that were asked for.
-    fn close(self) -> usize {
-        debug_assert_eq!(self.at, self.out.len(), "a record is as long as it said it would be");
-        self.at
+    /// All bytes that the record said it has are written.
+    fn close(self, encoded_len: usize) {
+        debug_assert_eq!(self.written, encoded_len, "a record is as long as it said it would be");
+    }
+}
+
+/// The front of a buffer, as long as the record that is put into it.
+struct Front<'o> {
+    out: &'o mut [u8],
+    at: usize,
+}
+
+impl<'o> Front<'o> {
+    fn of(out: &'o mut [u8], needed: usize) -> Result<Self, EncodeError> {
+        let left = out.len();
+        Ok(Self { out: out.get_mut(..needed).ok_or(EncodeError::Short { needed, left })?, at: 0 })
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
     }
 }
 
@@ -600,6 +619,17 @@ impl<'a> BookDelta<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, false)?;
         let fixed = BookDeltaLayout {
             first_id: U64::new(self.first_id),
@@ -608,13 +638,14 @@ impl<'a> BookDelta<'a> {
             bid_count: count(self.bids)?,
             ask_count: count(self.asks)?,
         };
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.symbol, if self.prev_id.is_some() { marks::DELTA_HAS_PREV } else { 0 });
         writer.put(fixed.as_bytes());
         writer.put(self.bids.as_bytes());
         writer.put(self.asks.as_bytes());
         writer.put(self.symbol.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -650,6 +681,17 @@ impl<'a> BookSnapshot<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, false)?;
         let fixed = BookSnapshotLayout {
             last_id: U64::new(self.last_id),
@@ -662,13 +704,14 @@ impl<'a> BookSnapshot<'a> {
             SnapshotSource::Refinery => marks::SNAPSHOT_REFINERY,
         };
         let opens = if self.opens_partition { marks::SNAPSHOT_OPENS } else { 0 };
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.symbol, made_by | opens);
         writer.put(fixed.as_bytes());
         writer.put(self.bids.as_bytes());
         writer.put(self.asks.as_bytes());
         writer.put(self.symbol.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -705,6 +748,17 @@ impl<'a> Trade<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, false)?;
         let mut bits = OrderType::code(self.order_type) << marks::TRADE_ORDER_TYPE_SHIFT;
         if self.buyer_is_maker {
@@ -717,11 +771,12 @@ impl<'a> Trade<'a> {
         };
         let fixed =
             TradeLayout { trade_id: U64::new(self.trade_id), price: I64::new(self.price), qty: I64::new(self.qty) };
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.symbol, bits);
         writer.put(fixed.as_bytes());
         writer.put(self.symbol.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -770,6 +825,17 @@ impl<'a> Quote<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, false)?;
         let fixed = QuoteLayout {
             update_id: U64::new(self.update_id),
@@ -778,11 +844,12 @@ impl<'a> Quote<'a> {
             ask_price: I64::new(self.ask_price),
             ask_qty: I64::new(self.ask_qty),
         };
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.symbol, 0);
         writer.put(fixed.as_bytes());
         writer.put(self.symbol.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -814,6 +881,17 @@ impl<'a> Gap<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, false)?;
         no_scales(&self.head)?;
         let fixed = GapLayout {
@@ -822,12 +900,13 @@ impl<'a> Gap<'a> {
             missing_from: U64::new(self.missing_from),
             missing_to: U64::new(self.missing_to),
         };
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         let carried = if self.carried { marks::GAP_CARRIED } else { 0 };
         writer.head(&self.head, self.symbol, self.cause.code() | carried);
         writer.put(fixed.as_bytes());
         writer.put(self.symbol.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -867,13 +946,25 @@ impl<'a> Opaque<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.symbol, true)?;
         no_scales(&self.head)?;
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.symbol, self.reason.code());
         writer.put(self.symbol.as_bytes());
         writer.put(self.bytes);
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -906,13 +997,25 @@ impl<'a> Source<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         check_symbol(self.name, false)?;
         no_scales(&self.head)?;
-        let mut writer = Writer::open(out, self.encoded_len())?;
+        let mut writer = Writer::new(put);
         writer.head(&self.head, self.name, if self.sha256.is_some() { marks::SOURCE_HAS_SHA256 } else { 0 });
         writer.put(SourceLayout { sha256: self.sha256.unwrap_or_default() }.as_bytes());
         writer.put(self.name.as_bytes());
-        Ok(writer.close())
+        writer.close(self.encoded_len());
+        Ok(())
     }
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
@@ -1041,14 +1144,25 @@ impl<'a> Record<'a> {
     ///
     /// See [`EncodeError`]; `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let mut front = Front::of(out, self.encoded_len())?;
+        self.write(|bytes| front.put(bytes))?;
+        Ok(front.at)
+    }
+
+    /// Gives the payload out part by part, [`encoded_len`](Self::encoded_len) bytes in all: into claimed space, say.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncodeError`]; nothing was given out then.
+    pub fn write(&self, put: impl FnMut(&[u8])) -> Result<(), EncodeError> {
         match self {
-            Self::BookDelta(r) => r.encode(out),
-            Self::BookSnapshot(r) => r.encode(out),
-            Self::Trade(r) => r.encode(out),
-            Self::Quote(r) => r.encode(out),
-            Self::Gap(r) => r.encode(out),
-            Self::Opaque(r) => r.encode(out),
-            Self::Source(r) => r.encode(out),
+            Self::BookDelta(r) => r.write(put),
+            Self::BookSnapshot(r) => r.write(put),
+            Self::Trade(r) => r.write(put),
+            Self::Quote(r) => r.write(put),
+            Self::Gap(r) => r.write(put),
+            Self::Opaque(r) => r.write(put),
+            Self::Source(r) => r.write(put),
         }
     }
 }
