@@ -94,7 +94,7 @@ fn refusals_name_what_is_wrong() {
     assert_eq!(with(gap, 24, 1), "record: field at offset 24 is not zero");
     assert_eq!(with(gap, 25, 1), "record: field at offset 25 is not zero");
     assert_eq!(with(opaque, 26, 1), "record: field at offset 26 is not zero");
-    assert_eq!(with(opaque, 28, 5), "record: unknown code 5 at offset 28");
+    assert_eq!(with(opaque, 28, 6), "record: unknown code 6 at offset 28");
     assert_eq!(with(opaque, 27, 9), "record of type 6: 36 bytes, its counts say 41");
     let no_symbol = {
         let mut payload = bytes(samples()[quote].2);
