@@ -85,6 +85,9 @@ impl Platform for Darwin {
     fn exists(&self, path: &Path) -> Result<bool> {
         file::exists(path)
     }
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        file::is_dir(path)
+    }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         file::rename(from, to)
     }

@@ -282,6 +282,15 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
     }
 }
 
+pub(crate) fn is_dir(path: &Path) -> Result<bool> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match path.symlink_metadata() {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(Trouble::new("stat", path, error)),
+    }
+}
+
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(|error| Trouble::new("rename", from, error))
 }

@@ -94,6 +94,9 @@ impl Platform for Linux {
     fn exists(&self, path: &Path) -> Result<bool> {
         file::exists(path)
     }
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        file::is_dir(path)
+    }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         file::rename(from, to)
     }

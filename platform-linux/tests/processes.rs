@@ -255,6 +255,7 @@ fn what_is_not_a_regular_file_is_refused_and_not_waited_for() {
     symlink(dir.path(), dir.path().join("here")).unwrap();
     Linux.open(&dir.path().join("here/file"), Open::Read).unwrap();
     assert!(!Linux.list(dir.path()).unwrap().iter().any(|entry| entry.is_dir), "a link to a directory is none");
+    assert!(Linux.is_dir(dir.path()).unwrap() && !Linux.is_dir(&dir.path().join("here")).unwrap());
 }
 
 #[test]

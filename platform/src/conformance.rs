@@ -194,6 +194,9 @@ pub fn names_are_listed_renamed_and_removed<P: Platform>(platform: &P, dir: &Pat
     platform.rename(&dir.join("10"), &dir.join("middle")).expect_err("a file does not replace a directory");
 
     assert!(platform.exists(&dir.join("middle/9")).unwrap());
+    let are_dirs = ["middle", "middle/9", "middle/9/below", "absent", "absent/below"]
+        .map(|name| platform.is_dir(&dir.join(name)).unwrap());
+    assert_eq!(are_dirs, [true, false, false, false, false]);
     platform.remove(&dir.join("middle/9")).unwrap();
     assert!(!platform.exists(&dir.join("middle/9")).unwrap());
     refused(TroubleKind::NotFound, platform.remove(&dir.join("middle/9")));

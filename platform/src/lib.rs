@@ -206,6 +206,8 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn list(&self, dir: &Path) -> Result<Vec<Entry>>;
     /// Whether anything has this name.
     fn exists(&self, path: &Path) -> Result<bool>;
+    /// Whether a directory has this name; a symbolic link to one is none.
+    fn is_dir(&self, path: &Path) -> Result<bool>;
     /// Renames within one directory tree, replacing the target. Visible at once; durable after [`Platform::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a file's name. Durable after [`Platform::sync_dir`].

@@ -683,6 +683,15 @@ impl Platform for Sim {
         })
     }
 
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        self.operate("stat", path, |machine| match machine.resolve(path) {
+            Ok(inode) => Ok(machine.names.is_dir(inode)),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        })
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.operate("rename", from, |machine| machine.rename(from, to))
     }

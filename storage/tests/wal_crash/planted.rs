@@ -118,6 +118,10 @@ impl Platform for Planted {
         self.sim.exists(path)
     }
 
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        self.sim.is_dir(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.sim.rename(from, to)
     }
