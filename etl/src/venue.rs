@@ -45,11 +45,23 @@ pub enum Follows {
     },
 }
 
+/// How a snapshot becomes the book that deltas change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joins {
+    /// It is asked for beside the stream, and ids say which delta it is joined to: `covered` and `bridges`.
+    ById,
+    /// It stands in the stream: it replaces the book where it stands, whatever was before, and what follows it in the
+    /// stream follows it.
+    InStream,
+}
+
 /// The rules of one venue.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// The venue's name in paths and on the command line.
     pub venue: &'static str,
+    /// How snapshots come. `covered` and `bridges` are asked only where by id.
+    pub joins: Joins,
     /// Whether a snapshot with this last id already holds the event.
     pub covered: fn(snapshot: u64, event: Ids) -> bool,
     /// Whether an event that is not covered joins a snapshot with this last id without a hole.

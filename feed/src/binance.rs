@@ -1,8 +1,8 @@
 //! Binance's messages: spot, USD-M and COIN-M futures.
 //!
 //! ```text
-//! <receive time, ns> {"stream":"btcusdt@depth@100ms","data":{ message }}       combined stream
-//! <receive time, ns> { message }                                             single stream, or a REST snapshot
+//! {"stream":"btcusdt@depth@100ms","data":{ message }}       combined stream
+//! { message }                                               single stream, or a REST snapshot
 //!
 //! message                                   is a                   because
 //! "e":"depthUpdate"                         book delta             unless its stream is `@depth5|10|20`, a partial book
@@ -17,18 +17,15 @@
 //! What a record keeps is exact: ids, times, prices, quantities, the flags `m`, `M` and `X`. Not kept, because another
 //! field says it or it is the same in every message of a stream: the stream's name, `e`, `ps`, `pair`. Fields that are
 //! not known here are passed over: venues add fields. A message of a known kind whose texts would not be written again,
-//! or whose numbers do not fit, is kept verbatim. A line that is not a message at all is a [`Flaw`].
+//! or whose numbers do not fit, is kept verbatim. A text that is not a message at all is a [`Flaw`].
 //!
 //! Here a venue's words end: nothing outside of this file knows what `pu` is called.
 
-use chronicle_protocol::{
-    BookDelta, BookSnapshot, DecimalText, Head, Level, NotExact, Opaque, OpaqueReason, OrderType, Quote, Record, Scale,
-    ScaleFinder, SnapshotSource, Trade,
-};
+use chronicle_protocol::{DecimalText, Head, Level, NotExact, OpaqueReason, OrderType, Scale, ScaleFinder};
 
 use crate::flaw::Flaw;
 use crate::json::{NotJson, Number, Scan, Text};
-use crate::venue::{Dialect, Message, Scratch};
+use crate::venue::{Dialect, Message, Part, Proof, Scratch, Span, What};
 
 const DEPTH: &str = "depthUpdate";
 const TICKER: &str = "bookTicker";
@@ -36,9 +33,31 @@ const TRADE: &str = "trade";
 const SNAPSHOT: &str = "snapshot";
 const KINDS: &[&str] = &[DEPTH, TICKER, TRADE, SNAPSHOT];
 
-pub(crate) const SPOT: Dialect = Dialect { kinds: KINDS, read: |line, scratch| read(line, scratch, false) };
-/// A depth event names the one before it, `pu`, and must: spot's rule (U = last u + 1) does not hold here.
-pub(crate) const FUTURES: Dialect = Dialect { kinds: KINDS, read: |line, scratch| read(line, scratch, true) };
+/// Spot.
+pub(crate) struct Spot;
+/// USD-M and COIN-M. A depth event names the one before it, `pu`, and must: spot's rule (U = last u + 1) does not hold
+/// here.
+pub(crate) struct Futures;
+
+impl Dialect for Spot {
+    fn kinds(&self) -> &'static [&'static str] {
+        KINDS
+    }
+
+    fn read<'a>(&self, text: &'a str, received_ns: u64, scratch: &'a mut Scratch) -> Result<Message<'a>, Flaw> {
+        read(text, received_ns, scratch, false)
+    }
+}
+
+impl Dialect for Futures {
+    fn kinds(&self) -> &'static [&'static str] {
+        KINDS
+    }
+
+    fn read<'a>(&self, text: &'a str, received_ns: u64, scratch: &'a mut Scratch) -> Result<Message<'a>, Flaw> {
+        read(text, received_ns, scratch, true)
+    }
+}
 
 /// An event time further ahead of its receive time than this cannot be meant.
 const AHEAD_NS_MAX: u64 = 24 * 3600 * 1_000_000_000;
@@ -367,12 +386,7 @@ impl<'a> Found<'a> {
     }
 
     /// Both sides' levels and the scales that write them again.
-    fn levels(
-        &self,
-        json: &str,
-        [bids, asks]: [usize; 2],
-        levels: &'a mut Vec<Level>,
-    ) -> Result<(Sides<'a>, Scale, Scale), Unfit> {
+    fn levels(&self, json: &str, [bids, asks]: [usize; 2], scratch: &mut Scratch) -> Result<Sides, Unfit> {
         let side = |slot: usize| match self.fields[slot] {
             Value::Absent => Err(Flaw::Lacks { field: NAMES[slot] }),
             Value::Array { json, levels } => Ok((json, levels)),
@@ -380,42 +394,46 @@ impl<'a> Found<'a> {
         };
         let ((bids_json, quick_bids), (asks_json, quick_asks)) = (side(bids)?, side(asks)?);
         if let (Some(bids), Some(asks)) = (quick_bids, quick_asks) {
-            let levels: &'a [Level] = levels;
-            let sides = Sides { bids: &levels[bids.0..bids.1], asks: &levels[asks.0..asks.1] };
             let fixed = |decimals: Option<u8>| Scale::fixed(decimals.unwrap_or(0));
-            return Ok((sides, fixed(self.uniform.price), fixed(self.uniform.qty)));
+            return Ok(Sides {
+                bids: Span::new(bids.0, bids.1),
+                asks: Span::new(asks.0, asks.1),
+                price: fixed(self.uniform.price),
+                qty: fixed(self.uniform.qty),
+            });
         }
         // The unusual: blanks, decimals that differ, a minus, many digits, or no levels at all.
-        let mut texts = Vec::new();
-        let bids_fit = closer_levels(&json[bids_json.0..bids_json.1], NAMES[bids], &mut texts)?;
+        let Scratch { texts, levels, .. } = scratch;
+        texts.clear();
+        let bids_fit = closer_levels(&json[bids_json.0..bids_json.1], NAMES[bids], texts)?;
         let bid_count = texts.len();
-        let asks_fit = closer_levels(&json[asks_json.0..asks_json.1], NAMES[asks], &mut texts)?;
+        let asks_fit = closer_levels(&json[asks_json.0..asks_json.1], NAMES[asks], texts)?;
         if !(bids_fit && asks_fit) {
             return Err(NOT_REPRESENTABLE);
         }
         let (mut prices, mut qtys) = (ScaleFinder::new(), ScaleFinder::new());
-        for (price, qty) in &texts {
+        for (price, qty) in &*texts {
             prices.see(*price);
             qtys.see(*qty);
         }
         let (price, qty) = prices.scale().zip(qtys.scale()).ok_or(NOT_REPRESENTABLE)?;
         levels.clear();
-        for (price_text, qty_text) in texts {
+        for (price_text, qty_text) in &*texts {
             let mantissas = price_text.under(price).zip(qty_text.under(qty)).ok_or(NOT_REPRESENTABLE)?;
             levels.push(Level::new(mantissas.0, mantissas.1));
         }
-        let (bids, asks) = levels.split_at(bid_count);
-        Ok((Sides { bids, asks }, price, qty))
+        let (bids, asks) = (Span::new(0, bid_count), Span::new(bid_count, levels.len()));
+        Ok(Sides { bids, asks, price, qty })
     }
 
-    fn record(
+    fn part(
         &self,
         kind: Kind<'a>,
         json: &'a str,
         ingest_ns: u64,
         needs_prev: bool,
-        levels: &'a mut Vec<Level>,
-    ) -> Result<Record<'a>, Unfit> {
+        scratch: &mut Scratch,
+    ) -> Result<Part, Unfit> {
         if let Kind::Other(_) = kind {
             return Err(Unfit::Verbatim(OpaqueReason::UnknownKind));
         }
@@ -440,6 +458,7 @@ impl<'a> Found<'a> {
             head.transact_ns = self.time_ns(TRANSACT_MS)?;
             Ok(())
         };
+        let part = |head, symbol, what| Part { head, symbol: Span::of(symbol, json), what, proof: Proof::None };
         match kind {
             Kind::Delta => {
                 let (first_id, last_id) = (self.natural(FIRST_ID)?, self.natural(LAST_ID)?);
@@ -449,26 +468,16 @@ impl<'a> Found<'a> {
                 let prev_id = self.optional(PREV_ID, Self::natural)?;
                 times(&mut head)?;
                 let symbol = self.symbol(S)?;
-                let (sides, price, qty) = self.levels(json, [B, A], levels)?;
+                let Sides { bids, asks, price, qty } = self.levels(json, [B, A], scratch)?;
                 let head = Head { price, qty, ..head };
-                let (bids, asks) = (sides.bids, sides.asks);
-                Ok(Record::BookDelta(BookDelta { head, first_id, last_id, prev_id, bids, asks, symbol }))
+                Ok(part(head, symbol, What::Delta { first_id, last_id, prev_id, bids, asks }))
             }
             Kind::Snapshot => {
                 let last_id = self.natural(SNAPSHOT_ID)?;
                 let symbol = self.optional(S, Self::symbol)?.unwrap_or_default();
                 times(&mut head)?;
-                let (sides, price, qty) = self.levels(json, [BIDS, ASKS], levels)?;
-                Ok(Record::BookSnapshot(BookSnapshot {
-                    head: Head { price, qty, ..head },
-                    last_id,
-                    last_event_ns: 0,
-                    source: SnapshotSource::Venue,
-                    opens_partition: false,
-                    bids: sides.bids,
-                    asks: sides.asks,
-                    symbol,
-                }))
+                let Sides { bids, asks, price, qty } = self.levels(json, [BIDS, ASKS], scratch)?;
+                Ok(part(Head { price, qty, ..head }, symbol, What::Snapshot { last_id, bids, asks }))
             }
             Kind::Trade => {
                 let trade_id = self.natural(TRADE_ID)?;
@@ -482,16 +491,9 @@ impl<'a> Found<'a> {
                     None => None,
                     Some(text) => Some(OrderType::from_text(text.raw.as_bytes()).ok_or(NOT_REPRESENTABLE)?),
                 };
-                Ok(Record::Trade(Trade {
-                    head: Head { price: Scale::fixed(price.decimals), qty: Scale::fixed(qty.decimals), ..head },
-                    trade_id,
-                    price: price.mantissa,
-                    qty: qty.mantissa,
-                    buyer_is_maker,
-                    order_type,
-                    legacy_m,
-                    symbol,
-                }))
+                let head = Head { price: Scale::fixed(price.decimals), qty: Scale::fixed(qty.decimals), ..head };
+                let (price, qty) = (price.mantissa, qty.mantissa);
+                Ok(part(head, symbol, What::Trade { trade_id, price, qty, buyer_is_maker, order_type, legacy_m }))
             }
             Kind::Quote => {
                 let update_id = self.natural(LAST_ID)?;
@@ -511,17 +513,20 @@ impl<'a> Found<'a> {
                 let (price, [bid_price, ask_price]) = scaled([bid, ask])?;
                 let (qty, [bid_qty, ask_qty]) = scaled([bid_qty, ask_qty])?;
                 let head = Head { price, qty, ..head };
-                Ok(Record::Quote(Quote { head, update_id, bid_price, bid_qty, ask_price, ask_qty, symbol }))
+                Ok(part(head, symbol, What::Quote { update_id, bid_price, bid_qty, ask_price, ask_qty }))
             }
             Kind::Other(_) => Err(Unfit::Verbatim(OpaqueReason::UnknownKind)),
         }
     }
 }
 
+/// Both sides in the scratch, and how they are written.
 #[derive(Clone, Copy)]
-struct Sides<'a> {
-    bids: &'a [Level],
-    asks: &'a [Level],
+struct Sides {
+    bids: Span,
+    asks: Span,
+    price: Scale,
+    qty: Scale,
 }
 
 fn unfit(why: NotExact, field: &'static str) -> Unfit {
@@ -570,23 +575,11 @@ fn closer_levels(json: &str, field: &'static str, texts: &mut Vec<(DecimalText, 
     Ok(all_fit)
 }
 
-/// Reads one line.
-fn read<'a>(line: &'a str, scratch: &'a mut Scratch, needs_prev: bool) -> Result<Message<'a>, Flaw> {
-    if line.trim_ascii().is_empty() {
-        return Err(Flaw::Empty);
-    }
-    let digits = line.bytes().take_while(u8::is_ascii_digit).count();
-    let (time, rest) = line.split_at(digits);
-    let json = rest.strip_prefix(' ').filter(|_| digits > 0).ok_or(Flaw::NoTime)?;
-    let ingest_ns: u64 = time.parse().map_err(|_| Flaw::Absurd { field: "receive time" })?;
-
-    scratch.levels.clear();
+/// Reads one message.
+fn read<'a>(json: &'a str, ingest_ns: u64, scratch: &'a mut Scratch, needs_prev: bool) -> Result<Message<'a>, Flaw> {
     let mut found = Found::default();
     let mut scan = Scan::new(json);
-    found
-        .scan(&mut scan, &mut scratch.levels)
-        .and_then(|()| scan.end())
-        .map_err(|not_json| Flaw::not_json(not_json, digits + 1))?;
+    found.scan(&mut scan, &mut scratch.levels).and_then(|()| scan.end())?;
 
     let kind = found.kind();
     let name = match kind {
@@ -603,23 +596,22 @@ fn read<'a>(line: &'a str, scratch: &'a mut Scratch, needs_prev: bool) -> Result
         }
         _ => false,
     };
-    let record = match found.record(kind, json, ingest_ns, needs_prev, &mut scratch.levels) {
+    match found.part(kind, json, ingest_ns, needs_prev, scratch) {
         Err(Unfit::Flaw(flaw)) => return Err(flaw),
-        Ok(record) if !absurd => record,
-        unfit => Record::Opaque(Opaque {
-            head: Head {
+        Ok(part) if !absurd => scratch.parts.push(part),
+        unfit => {
+            let head = Head {
                 exchange_ns: if absurd { 0 } else { found.time_ns(EVENT_MS).unwrap_or(0) },
                 ingest_ns,
                 transact_ns: found.time_ns(TRANSACT_MS).unwrap_or(0),
                 ..Head::default()
-            },
-            reason: match unfit {
+            };
+            let reason = match unfit {
                 Err(Unfit::Verbatim(reason)) if !absurd => reason,
                 _ => OpaqueReason::AbsurdTime,
-            },
-            symbol: found.symbol(S).unwrap_or(""),
-            bytes: json.as_bytes(),
-        }),
-    };
-    Ok(Message { kind: name, record, verbatim: json })
+            };
+            scratch.verbatim(head, Span::of(found.symbol(S).unwrap_or(""), json), reason, Proof::None);
+        }
+    }
+    Ok(scratch.message(name, json))
 }

@@ -1,12 +1,12 @@
-//! Why a line of a recording is not a message: damage in what came in.
+//! Why a text is not a message: damage in what came in.
 //!
-//! A line that *is* a message, though one that no record holds, is not here: it is kept verbatim, as an opaque record.
+//! A text that *is* a message, though one that no record holds, is not here: it is kept verbatim, as an opaque record.
 
 use core::fmt;
 
 use crate::json::NotJson;
 
-/// Why a line is malformed. Bytes are counted from the line's first, from 0.
+/// Why a line of a recording, or a message of a connection, is malformed. Bytes are counted from its first, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
@@ -22,9 +22,9 @@ pub enum Flaw {
     },
     /// Nothing but blanks, if that. No recorder writes such a line, so something that was one may be lost there.
     Empty,
-    /// The line does not begin with its receive time in nanoseconds and one blank.
+    /// The line does not begin with its receive time, in one of the layouts of recordings.
     NoTime,
-    /// What follows the receive time is not JSON.
+    /// The message is not JSON.
     NotJson {
         /// Where it stops being JSON.
         at: usize,
@@ -65,8 +65,20 @@ impl Flaw {
         }
     }
 
-    pub(crate) fn not_json(from: NotJson, json_at: usize) -> Self {
-        Self::NotJson { at: json_at + from.at, expected: from.expected }
+    /// The same flaw of a text that begins at byte `by` of its line.
+    #[must_use]
+    pub(crate) const fn moved(self, by: usize) -> Self {
+        match self {
+            Self::NotUtf8 { at } => Self::NotUtf8 { at: at + by },
+            Self::NotJson { at, expected } => Self::NotJson { at: at + by, expected },
+            other => other,
+        }
+    }
+}
+
+impl From<NotJson> for Flaw {
+    fn from(NotJson { at, expected }: NotJson) -> Self {
+        Self::NotJson { at, expected }
     }
 }
 
@@ -76,7 +88,9 @@ impl fmt::Display for Flaw {
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::TooLong { most } => write!(f, "longer than {most} bytes"),
             Self::Empty => f.write_str("empty line"),
-            Self::NoTime => f.write_str("no receive time in nanoseconds and blank at its start"),
+            Self::NoTime => {
+                f.write_str("no receive time at its start: neither nanoseconds and a blank, nor seconds and `: `")
+            }
             Self::NotJson { at, expected } => write!(f, "not JSON at byte {at}: expected {expected}"),
             Self::Lacks { field } => write!(f, "lacks the field `{field}`"),
             Self::WrongType { field, expected } => write!(f, "field `{field}` is not {expected}"),

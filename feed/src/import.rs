@@ -4,13 +4,19 @@
 //! only reports. The rules are the same for all venues:
 //!
 //! ```text
-//! a good line                  one record, in the order of the lines
+//! a good line                  its records, at least one, in the order of the lines
+//! a line of the recorder       none; counted as `(connected)`, `(sent)` or `(empty)`
 //! a line that is no message    none; counted and listed with line, offset and reason
 //! the gzip is cut              all whole lines before the cut, then the end; the partial line is not a line
 //! a message without a symbol   belongs to the file's only symbol, see below
 //! ```
 //!
-//! **Whose is a message that names no symbol?** A REST snapshot of spot or USD-M has none. It belongs to the only symbol
+//! Two layouts of recordings are known, and each line says itself which it has: `<ns> <json>`, and cryptofeed's captures
+//! with `<s>: <json>`, lines that say when the recorder connected and what it sent, and answers to requests behind their
+//! url.
+//!
+//! **Whose is a message that names no symbol?** A REST snapshot of spot or USD-M has none. If its request is told, it
+//! belongs to the symbol in that. Else it belongs to the only symbol
 //! that the file has named *before* it. If the file has named none yet, it waits for the next message that names one, and
 //! everything without a symbol behind it waits too, so that the order stays; if too much waits, or the file ends, there
 //! is no symbol. If the file has named more than one, there is none either. A snapshot without a symbol is kept verbatim
@@ -23,15 +29,17 @@
 //! What this module never does: it opens no file, reads no clock, sleeps never, stores nothing, and never reorders.
 
 use core::fmt;
+use core::ops::Range;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use chronicle_protocol::{Head, Opaque, OpaqueReason, Record};
 
 use crate::flaw::Flaw;
+use crate::line::Line;
 use crate::report::Report;
 use crate::text::{Ending, Lines, Step};
-use crate::venue::{Message, Scratch, Venue};
+use crate::venue::{Scratch, Venue};
 
 /// A line may have so many bytes unless [`Recording::with_line_len_max`] says otherwise. A level takes at least 10 bytes
 /// of text (`["1","2"],`) and 16 in a record, so the payload of such a line has less than 27 MiB: it fits in any
@@ -166,16 +174,27 @@ pub struct Recording<R> {
     releasing: bool,
     /// The line that `lines` stands at goes out after those that waited.
     held: bool,
+    current: Option<Current>,
+    /// A line was laid out as cryptofeed does, which ends files with an empty one.
+    cryptofeed: bool,
     report: Report,
 }
 
-/// What became of a line.
-enum Outcome {
-    Given(Given),
-    /// Malformed, or waiting.
-    Nothing,
+/// A message that was understood and is given out, record by record; its parts are in the scratch.
+#[derive(Debug)]
+struct Current {
+    line: u64,
+    /// Its line, if it waited; else the one that `lines` stands at.
+    kept: Option<String>,
+    /// Where in the line its text is.
+    text: Range<usize>,
+    /// Where in the line the symbol is that its request named.
+    symbol: Range<usize>,
+    /// Parts that are given out.
+    given: usize,
 }
 
+/// A record in the payload buffer.
 #[derive(Clone, Copy)]
 struct Given {
     type_id: u16,
@@ -198,7 +217,9 @@ impl<R: Read> Recording<R> {
             waiting_len: 0,
             releasing: false,
             held: false,
-            report: Report::new(name.into(), venue.dialect().kinds),
+            current: None,
+            cryptofeed: false,
+            report: Report::new(name.into(), venue.kinds()),
         }
     }
 
@@ -216,17 +237,19 @@ impl<R: Read> Recording<R> {
     /// The reader's. Damage in the file is no error; it is in the report.
     pub fn advance(&mut self) -> Result<Option<Parsed<'_>>, ReadError> {
         let given = loop {
+            if let Some(given) = self.give() {
+                break given;
+            }
             if self.releasing {
                 if let Some(waiting) = self.waiting.pop_front() {
                     self.waiting_len -= waiting.text.len();
-                    break self.give_again(&waiting);
+                    self.take_again(waiting);
+                    continue;
                 }
                 self.releasing = false;
             }
             if core::mem::take(&mut self.held) {
-                if let Outcome::Given(given) = self.line(true) {
-                    break given;
-                }
+                self.take_line(true);
                 continue;
             }
             let step = self.lines.advance().map_err(|source| ReadError {
@@ -237,9 +260,7 @@ impl<R: Read> Recording<R> {
             match step {
                 Step::Line => {
                     self.report.lines += 1;
-                    if let Outcome::Given(given) = self.line(false) {
-                        break given;
-                    }
+                    self.take_line(false);
                 }
                 Step::TooLong => {
                     self.report.lines += 1;
@@ -262,24 +283,43 @@ impl<R: Read> Recording<R> {
     }
 
     /// Reads the line that `lines` stands at; `again` if it was counted already.
-    fn line(&mut self, again: bool) -> Outcome {
+    fn take_line(&mut self, again: bool) {
         let (number, offset) = (self.lines.number(), self.lines.offset());
-        let message = core::str::from_utf8(self.lines.line())
-            .map_err(|error| Flaw::NotUtf8 { at: error.valid_up_to() })
-            .and_then(|line| Ok(((self.venue.dialect().read)(line, &mut self.scratch)?, line)));
-        let (message, line) = match message {
-            Ok(message) => message,
-            Err(why) => {
-                self.report.count_malformed(number, offset, why);
-                return Outcome::Nothing;
+        let line = self.lines.line();
+        let line = core::str::from_utf8(line).map_err(|error| Flaw::NotUtf8 { at: error.valid_up_to() });
+        let read = line.and_then(|line| {
+            Ok(match Line::read(line)? {
+                Line::Message { received_ns, text, symbol } => {
+                    let at = line.len() - text.len();
+                    let message = self.venue.read(text, received_ns, &mut self.scratch);
+                    Some((message.map_err(|flaw| flaw.moved(at))?, received_ns, symbol, line))
+                }
+                Line::Own(own) => {
+                    self.cryptofeed = true;
+                    self.report.count_kind(own.kind(), self.venue.kinds().len());
+                    None
+                }
+            })
+        });
+        let (message, received_ns, symbol, line) = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => return,
+            Err(Flaw::Empty) if self.cryptofeed => {
+                return self.report.count_kind("(empty)", self.venue.kinds().len());
             }
+            Err(why) => return self.report.count_malformed(number, offset, why),
         };
         if !again {
-            self.report.count_kind(message.kind, self.venue.dialect().kinds.len());
-            self.report.see_ingest(message.record.head().ingest_ns);
+            self.report.count_kind(message.kind(), self.venue.kinds().len());
+            self.report.see_ingest(received_ns);
         }
-        let symbol = message.record.symbol();
-        if !symbol.is_empty() {
+        let mut nameless = true;
+        for item in message.items() {
+            let symbol = if item.record.symbol().is_empty() { symbol } else { item.record.symbol() };
+            if symbol.is_empty() {
+                continue;
+            }
+            nameless = false;
             match &self.named {
                 Named::One(one) if one == symbol => {}
                 Named::Several => self.report.see_symbol(symbol),
@@ -293,39 +333,79 @@ impl<R: Read> Recording<R> {
                     self.named = Named::Several;
                 }
             }
-            if !self.waiting.is_empty() {
-                // Those that waited now have their symbol, and came first.
-                (self.releasing, self.held) = (true, true);
-                return Outcome::Nothing;
-            }
-        } else if matches!(self.named, Named::None) {
+        }
+        if nameless && matches!(self.named, Named::None) {
             self.waiting_len += line.len();
             self.waiting.push_back(Waiting { line: number, text: line.to_owned() });
             self.releasing = self.waiting.len() >= WAITING_COUNT_MAX || self.waiting_len >= WAITING_LEN_MAX;
-            return Outcome::Nothing;
+        } else if !nameless && !self.waiting.is_empty() {
+            // Those that waited now have their symbol, and came first.
+            (self.releasing, self.held) = (true, true);
+        } else {
+            let text = line.len() - message.text().len()..line.len();
+            self.current = Some(Current { line: number, kept: None, text, symbol: place(symbol, line), given: 0 });
         }
-        Outcome::Given(encode(
-            message,
-            &self.named,
-            number,
-            &mut self.payload,
-            &mut self.report,
-            &mut self.guessed_snapshots,
-        ))
     }
 
     /// A line that was understood before, now that it is settled whose it is.
-    fn give_again(&mut self, waiting: &Waiting) -> Given {
-        match (self.venue.dialect().read)(&waiting.text, &mut self.scratch) {
-            Ok(message) => encode(
-                message,
-                &self.named,
-                waiting.line,
-                &mut self.payload,
-                &mut self.report,
-                &mut self.guessed_snapshots,
-            ),
-            Err(why) => panic!("line {} was a message and now {why}", waiting.line),
+    fn take_again(&mut self, Waiting { line: number, text: line }: Waiting) {
+        let Ok(Line::Message { received_ns, text, symbol }) = Line::read(&line) else {
+            panic!("bug: line {number} was a message and is none now")
+        };
+        if let Err(why) = self.venue.read(text, received_ns, &mut self.scratch) {
+            panic!("bug: line {number} was a message and now {why}");
+        }
+        let (text, symbol) = (line.len() - text.len()..line.len(), place(symbol, &line));
+        self.current = Some(Current { line: number, kept: Some(line), text, symbol, given: 0 });
+    }
+
+    /// The next record of the message that is given out.
+    fn give(&mut self) -> Option<Given> {
+        let current = self.current.as_mut()?;
+        let line = current.kept.as_ref().map_or(self.lines.line(), |line| line.as_bytes());
+        let (text, symbol) = (&line[current.text.clone()], &line[current.symbol.clone()]);
+        let (Ok(text), Ok(symbol)) = (core::str::from_utf8(text), core::str::from_utf8(symbol)) else {
+            panic!("bug: line {} was UTF-8 and is not now", current.line)
+        };
+        let Some(item) = self.scratch.item(current.given, text) else {
+            self.current = None;
+            return None;
+        };
+        current.given += 1;
+        let mut record = item.record;
+        if record.symbol().is_empty() {
+            record = match (&self.named, record) {
+                _ if !symbol.is_empty() => record.with_symbol(symbol),
+                (Named::One(symbol), _) => {
+                    self.guessed_snapshots += u64::from(matches!(record, Record::BookSnapshot(_)));
+                    record.with_symbol(symbol)
+                }
+                (_, Record::Opaque(_)) => record,
+                (_, _) => {
+                    let Head { exchange_ns, ingest_ns, transact_ns, .. } = *record.head();
+                    Record::Opaque(Opaque {
+                        head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
+                        reason: OpaqueReason::NoSymbol,
+                        symbol: "",
+                        bytes: text.as_bytes(),
+                    })
+                }
+            };
+        }
+        if let Record::Opaque(opaque) = &record {
+            self.report.count_opaque(opaque.reason);
+        }
+        self.report.records += 1;
+        let needed = record.encoded_len();
+        if self.payload.len() < needed {
+            self.payload.resize(needed, 0);
+        }
+        match record.encode(&mut self.payload[..needed]) {
+            Ok(len) => {
+                Some(Given { type_id: record.type_id(), ingest_ns: record.head().ingest_ns, len, line: current.line })
+            }
+            // The dialect refuses what a record cannot hold.
+            Err(why) => panic!("bug: line {} became a record that cannot be written: {why}", current.line),
         }
     }
 
@@ -352,46 +432,13 @@ impl<R: Read> Recording<R> {
     }
 }
 
-/// Writes the record into the payload buffer, under its own symbol or the file's.
-fn encode(
-    message: Message<'_>,
-    named: &Named,
-    line: u64,
-    payload: &mut Vec<u8>,
-    report: &mut Report,
-    guessed_snapshots: &mut u64,
-) -> Given {
-    let mut record = message.record;
-    if record.symbol().is_empty() {
-        match (named, &record) {
-            (Named::One(symbol), _) => {
-                *guessed_snapshots += u64::from(matches!(record, Record::BookSnapshot(_)));
-                record = record.with_symbol(symbol);
-            }
-            (_, Record::Opaque(_)) => {}
-            (_, _) => {
-                let Head { exchange_ns, ingest_ns, transact_ns, .. } = *record.head();
-                record = Record::Opaque(Opaque {
-                    head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
-                    reason: OpaqueReason::NoSymbol,
-                    symbol: "",
-                    bytes: message.verbatim.as_bytes(),
-                });
-            }
-        }
+/// Where `part`, a piece of `line` or empty, stands in it.
+fn place(part: &str, line: &str) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
     }
-    if let Record::Opaque(opaque) = &record {
-        report.count_opaque(opaque.reason);
-    }
-    let needed = record.encoded_len();
-    if payload.len() < needed {
-        payload.resize(needed, 0);
-    }
-    match record.encode(&mut payload[..needed]) {
-        Ok(len) => Given { type_id: record.type_id(), ingest_ns: record.head().ingest_ns, len, line },
-        // The dialect refuses what a record cannot hold.
-        Err(why) => panic!("line {line} became a record that cannot be written: {why}"),
-    }
+    let from = part.as_ptr().addr() - line.as_ptr().addr();
+    from..from + part.len()
 }
 
 /// Reads a whole file into `sink`.

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! - [`Recording`], [`import()`], [`check`]: reading, with the rules for damage and for symbols in [`mod@import`].
-//! - [`Venue`]: the venues; each is one row of a table and one file.
+//! - [`Venue`]: the venues; each is one row of a table and one file. [`Venue::read`] reads one message, recorded or live.
+//! - [`continuity`]: which record is next, which a duplicate, what is missing, when a snapshot and deltas are a book.
 //! - [`Report`]: what was found, as `chronicle import --json` prints it.
 //! - [`Pace`]: when a recorded message is due in a playback.
 //!
@@ -30,17 +31,19 @@
 #![forbid(unsafe_code)]
 
 mod binance;
+pub mod continuity;
 mod flaw;
 pub mod import;
 mod json;
+mod line;
 mod pace;
 pub mod report;
 mod text;
-mod venue;
+pub mod venue;
 
 pub use flaw::Flaw;
 pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};
 pub use pace::Pace;
 pub use report::{MALFORMED_LINES_MAX, MalformedLine, Report};
 pub use text::Cut;
-pub use venue::{UnknownVenue, Venue};
+pub use venue::{Message, Scratch, UnknownVenue, Venue};

@@ -1,8 +1,8 @@
 //! What an import found, in the words of `chronicle import --json`.
 //!
 //! ```text
-//! lines = malformed + the sum of by_kind
-//! records given out = the sum of by_kind; of these, `opaque` are kept verbatim
+//! lines = malformed + the sum of by_kind; kinds in parentheses are the recorder's own lines, and make no record
+//! records = what was given out, at least one for each message; of these, `opaque` are kept verbatim
 //! ```
 //!
 //! Every list here is bounded, whatever comes in: the counts go on when a list is full.
@@ -63,6 +63,8 @@ pub struct Report {
     pub bytes: u64,
     /// Whole lines.
     pub lines: u64,
+    /// Records given out.
+    pub records: u64,
     /// Lines by the venue's word for the message; the malformed not among them.
     pub by_kind: BTreeMap<String, u64>,
     /// Messages kept verbatim.
@@ -94,6 +96,7 @@ impl Report {
             sha256: String::new(),
             bytes: 0,
             lines: 0,
+            records: 0,
             by_kind: kinds.iter().map(|kind| ((*kind).to_owned(), 0)).collect(),
             opaque: 0,
             opaque_by_reason: BTreeMap::new(),
@@ -112,12 +115,6 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.malformed == 0 && self.truncated_at.is_none() && self.corrupt_at.is_none()
-    }
-
-    /// Records given out.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.lines - self.malformed
     }
 
     pub(crate) fn count_kind(&mut self, kind: &str, known: usize) {

@@ -20,7 +20,7 @@ fn read(venue: Venue, file: &str) -> (Vec<String>, Report) {
     })
     .unwrap();
     assert_eq!(report.lines, report.malformed + report.by_kind.values().sum::<u64>());
-    assert_eq!(records.len() as u64, report.records());
+    assert_eq!(records.len() as u64, report.records);
     (records, report)
 }
 
@@ -77,7 +77,7 @@ fn ok(text: &str) -> Result<String, String> {
 
 #[test]
 fn lines_without_time_or_json_are_malformed() {
-    let no_time = "no receive time in nanoseconds and blank at its start";
+    let no_time = "no receive time at its start: neither nanoseconds and a blank, nor seconds and `: `";
     for empty in ["\n", "\r\n", "   \n", "\t"] {
         assert_eq!(spot(empty), err("empty line"), "{empty:?}");
     }

@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Ok(()) => tell(&args, &reports, true, None)?,
         Err((Failure::Problem(why), at)) => {
             let (file, records) = at.map_or((None, 0), |(file, records)| (Some(file), records));
-            let imported = records > 0 || reports.iter().any(|report| report.records() > 0);
+            let imported = records > 0 || reports.iter().any(|report| report.records > 0);
             let message = match &file {
                 Some(file) => format!("{file}: stopped after {} records: {why}", Count(records)),
                 None => why.clone(),

@@ -11,10 +11,11 @@
 //!
 //! Anything that is neither next nor a duplicate is a break, ids that overlap the last event included.
 
-use super::{Follows, Rules};
+use super::{Follows, Joins, Rules};
 
 pub(super) const SPOT: Rules = Rules {
     venue: "binance-spot",
+    joins: Joins::ById,
     covered: |snapshot, event| event.last <= snapshot,
     bridges: |snapshot, event| snapshot.checked_add(1).is_some_and(|next| event.first <= next && next <= event.last),
     follows: |last, event| {
@@ -33,6 +34,7 @@ pub(super) const COINM: Rules = Rules { venue: "binance-coinm", ..FUTURES };
 
 const FUTURES: Rules = Rules {
     venue: "",
+    joins: Joins::ById,
     covered: |snapshot, event| event.last < snapshot,
     bridges: |snapshot, event| event.first <= snapshot && snapshot <= event.last,
     follows: |last, event| {
