@@ -2,13 +2,13 @@
 
 use crate::{
     book::parse_symbol,
-    run::{Failure, Outcome, RootArgs, TierArgs, chain, parse_moment, rfc3339, what_there_is, with_stdout},
+    records::{self, Style},
+    run::{Failure, Outcome, RootArgs, TierArgs, chain, parse_moment, what_there_is, with_stdout},
     verify::Durable,
 };
 use chronicle::{
     System,
     etl::query::partition,
-    protocol::{Head, Level, Record, SnapshotSource},
     storage::{
         Error,
         partition::Tail,
@@ -16,7 +16,6 @@ use chronicle::{
         root::{Date, Name, PartitionId, Stream},
     },
 };
-use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf};
 
 /// Print the frames of a queue, segment, partition, raw or archive file, or of a symbol's days in a root
@@ -192,41 +191,20 @@ impl Source for Partition<System> {
 }
 
 fn print(args: &Args, out: &mut dyn Write, frames: &mut dyn Source, mut left: u64) -> Result<u64, Failure> {
+    let style = Style { json: args.json, levels: 0 };
     let mut payload = Vec::new();
     while left > 0 {
         let frame = match frames.next()? {
             None => break,
             Some(Event::Frame(frame)) => frame,
             Some(Event::Lost { from, to }) => {
-                if args.json {
-                    writeln!(out, "{}", json!({ "lost": { "from": from, "to": to } }))?;
-                } else {
-                    writeln!(out, "frames {from} to at most {to} are lost")?;
-                }
+                records::lost(out, style, from, to)?;
                 continue;
             }
         };
         payload.resize(frame.payload.len(), 0);
         frame.payload.copy_to(&mut payload);
-        let record = Record::parse(frame.type_id, &payload);
-        let written = if args.json {
-            let mut line = json!({
-                "seq": frame.seq,
-                "time_ns": frame.time_ns,
-                "type_id": frame.type_id,
-                "flags": frame.flags,
-                "len": payload.len(),
-                "payload": hex(&payload),
-            });
-            if let (Ok(record), Some(line)) = (&record, line.as_object_mut()) {
-                line.insert("record".to_owned(), decoded(record));
-            }
-            writeln!(out, "{line}")
-        } else {
-            let what = record.as_ref().map_or_else(|_| format!("type {}", frame.type_id), brief);
-            let flags = if frame.flags == 0 { String::new() } else { format!(" flags {:#x}", frame.flags) };
-            writeln!(out, "{:>10}  {:<30}  {what}{flags}", frame.seq, rfc3339(frame.time_ns))
-        };
+        let written = records::frame(out, style, &frame, &payload);
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(0),
             other => other?,
@@ -234,116 +212,4 @@ fn print(args: &Args, out: &mut dyn Write, frames: &mut dyn Source, mut left: u6
         left -= 1;
     }
     Ok(left)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-fn brief(record: &Record<'_>) -> String {
-    let head = record.head();
-    match record {
-        Record::BookDelta(d) => format!(
-            "delta     {} ids {}..{}, {} bids, {} asks",
-            d.symbol,
-            d.first_id,
-            d.last_id,
-            d.bids.len(),
-            d.asks.len()
-        ),
-        Record::BookSnapshot(s) => format!(
-            "snapshot  {} id {}, {} bids, {} asks, by the {}",
-            s.symbol,
-            s.last_id,
-            s.bids.len(),
-            s.asks.len(),
-            match s.source {
-                SnapshotSource::Venue => "venue",
-                SnapshotSource::Refinery => "refinery",
-            }
-        ),
-        Record::Trade(t) => format!(
-            "trade     {} id {}, {} × {}, {}",
-            t.symbol,
-            t.trade_id,
-            head.price.decimal(t.price),
-            head.qty.decimal(t.qty),
-            if t.buyer_is_maker { "sell" } else { "buy" }
-        ),
-        Record::Quote(q) => format!(
-            "quote     {} id {}, {} × {} / {} × {}",
-            q.symbol,
-            q.update_id,
-            head.price.decimal(q.bid_price),
-            head.qty.decimal(q.bid_qty),
-            head.price.decimal(q.ask_price),
-            head.qty.decimal(q.ask_qty)
-        ),
-        Record::Gap(g) => {
-            format!("gap       {} ids {}..{} missing ({})", g.symbol, g.missing_from, g.missing_to, g.cause.as_str())
-        }
-        Record::Opaque(o) => {
-            let text = String::from_utf8_lossy(o.bytes);
-            format!("opaque    {} ({}) {}", o.symbol, o.reason.as_str(), text.chars().take(100).collect::<String>())
-        }
-        Record::Source(s) => format!("source    {}", s.name),
-    }
-}
-
-fn decoded(record: &Record<'_>) -> Value {
-    let head = record.head();
-    let mut value = match record {
-        Record::BookDelta(d) => json!({
-            "kind": "book_delta", "symbol": d.symbol, "first_id": d.first_id, "last_id": d.last_id, "prev_id": d.prev_id,
-            "bids": levels(d.bids, head), "asks": levels(d.asks, head),
-        }),
-        Record::BookSnapshot(s) => json!({
-            "kind": "book_snapshot", "symbol": s.symbol, "last_id": s.last_id, "last_event_ns": s.last_event_ns,
-            "source": match s.source { SnapshotSource::Venue => "venue", SnapshotSource::Refinery => "refinery" },
-            "opens_partition": s.opens_partition, "bids": levels(s.bids, head), "asks": levels(s.asks, head),
-        }),
-        Record::Trade(t) => json!({
-            "kind": "trade", "symbol": t.symbol, "trade_id": t.trade_id,
-            "price": head.price.decimal(t.price).to_string(), "qty": head.qty.decimal(t.qty).to_string(),
-            "buyer_is_maker": t.buyer_is_maker, "order_type": t.order_type.map(|kind| kind.as_str()),
-        }),
-        Record::Quote(q) => json!({
-            "kind": "quote", "symbol": q.symbol, "update_id": q.update_id,
-            "bid_price": head.price.decimal(q.bid_price).to_string(), "bid_qty": head.qty.decimal(q.bid_qty).to_string(),
-            "ask_price": head.price.decimal(q.ask_price).to_string(), "ask_qty": head.qty.decimal(q.ask_qty).to_string(),
-        }),
-        Record::Gap(g) => json!({
-            "kind": "gap", "symbol": g.symbol, "after": g.after_id, "next": g.next_id,
-            "missing_from": g.missing_from, "missing_to": g.missing_to, "cause": g.cause.as_str(), "carried": g.carried,
-        }),
-        Record::Opaque(o) => json!({
-            "kind": "opaque", "symbol": o.symbol, "reason": o.reason.as_str(), "text": String::from_utf8_lossy(o.bytes),
-        }),
-        Record::Source(s) => json!({
-            "kind": "source", "name": s.name, "sha256": s.sha256.map(|sha256| hex(&sha256)),
-        }),
-    };
-    if let Some(value) = value.as_object_mut() {
-        for (name, ns) in
-            [("exchange_ns", head.exchange_ns), ("ingest_ns", head.ingest_ns), ("transact_ns", head.transact_ns)]
-        {
-            if ns != 0 {
-                value.insert(name.to_owned(), ns.into());
-            }
-        }
-    }
-    value
-}
-
-fn levels(levels: &[Level], head: &Head) -> Value {
-    levels
-        .iter()
-        .map(|level| json!([head.price.decimal(level.price()).to_string(), head.qty.decimal(level.qty()).to_string()]))
-        .collect()
 }

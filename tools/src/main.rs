@@ -11,12 +11,17 @@
 mod book;
 mod cat;
 mod demo;
+mod doctor;
 mod export;
 mod import;
 mod ingest;
 mod inspect;
+mod queues;
+mod records;
 mod refine;
 mod run;
+mod stop;
+mod tail;
 mod tier;
 mod verify;
 mod wal;
@@ -58,8 +63,10 @@ enum Command {
     Book(book::Args),
     Export(export::Args),
     Cat(cat::Args),
+    Tail(tail::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Doctor(doctor::Args),
     #[command(subcommand)]
     Wal(wal::Command),
     /// The demo's own processes.
@@ -76,8 +83,10 @@ fn main() -> ExitCode {
         Command::Book(args) => book::run(args),
         Command::Export(args) => export::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Wal(command) => wal::run(command),
         Command::DemoPart(part) => demo::part(part),
     };

@@ -160,7 +160,7 @@ impl fmt::Display for RootArgs {
 }
 
 /// A path as one word of a shell's command line.
-struct Word<'a>(&'a Path);
+pub(crate) struct Word<'a>(pub(crate) &'a Path);
 
 impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
