@@ -7,7 +7,7 @@ use chronicle_storage::{
     Error,
     queue::{
         Disconnect, Profile, Publisher, PublisherOptions, Queue, ReadError, Refused, Start, Subscriber,
-        SubscriberOptions, Waited, WriterStatus,
+        SubscriberOptions, Waited, WriterStatus, detect_disconnect,
     },
 };
 use std::{path::Path, time::Duration};
@@ -290,6 +290,61 @@ fn s_19_waiting_ends_with_a_frame_with_time_and_with_the_writer() {
     let mut queue = publisher(dir.path(), small());
     put(&mut queue, 501);
     take(&mut reader, 501);
+}
+
+/// Who merges queues must know the next frame's time and stay in front of it, over rolls and a lap.
+#[test]
+fn a_peek_tells_the_next_time_and_moves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = publisher(dir.path(), small());
+    let mut reader = Queue::observer(&Linux, dir.path(), at(Start::Earliest)).unwrap();
+    assert_eq!(reader.peek_time().unwrap(), None);
+    for n in 1..=300 {
+        put(&mut queue, n);
+        assert_eq!((reader.peek_time().unwrap(), reader.peek_time().unwrap()), (Some(n * 10), Some(n * 10)));
+        take(&mut reader, n);
+        assert_eq!(reader.peek_time().unwrap(), None);
+    }
+    assert!(queue.counters().rolls > 2);
+    // Nobody holds segments back for an observer: it is lapped, is told so once, and goes on.
+    for n in 301..=2000 {
+        put(&mut queue, n);
+    }
+    let mut n = 301;
+    let resume_at = loop {
+        match reader.peek_time() {
+            Ok(Some(_)) => take(&mut reader, n),
+            Err(ReadError::Lapped { resume_at }) => break resume_at,
+            other => panic!("{other:?} at {n}"),
+        }
+        n += 1;
+    };
+    assert_eq!(reader.peek_time().unwrap(), Some(resume_at * 10));
+    take(&mut reader, resume_at);
+}
+
+/// The same answer as a reader's, from two small files.
+#[test]
+fn a_writer_is_looked_for_without_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let ttl = Duration::from_secs(60);
+    assert!(detect_disconnect(&Linux, dir.path(), ttl).unwrap_err().is_not_found());
+    let queue = publisher(dir.path(), small());
+    let reader = Queue::observer(&Linux, dir.path(), at(Start::Earliest)).unwrap();
+    let both = |ttl| {
+        let alone = detect_disconnect(&Linux, dir.path(), ttl).unwrap();
+        assert_eq!(alone.is_some(), reader.detect_disconnect(ttl).unwrap().is_some());
+        alone
+    };
+    assert_eq!(both(ttl), None);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(matches!(both(Duration::from_millis(5)), Some(Disconnect::Stale { .. })), "nobody maintains it");
+    queue.close().unwrap();
+    assert_eq!(both(ttl), Some(Disconnect::Closed));
+    drop(publisher(dir.path(), small()));
+    assert_eq!(both(ttl), Some(Disconnect::Died));
+    std::fs::write(dir.path().join("control.meta"), b"short").unwrap();
+    assert!(detect_disconnect(&Linux, dir.path(), ttl).is_err());
 }
 
 #[test]

@@ -250,9 +250,11 @@ impl Control {
 
     /// Reads a mapping that its writer may be storing into; a slot that is being written counts as torn.
     pub(crate) fn look(path: &Path, window: Window<'_>) -> Result<Control> {
-        let mut bytes = vec![0; META_LEN.min(window.len())];
-        window.copy_out(0, &mut bytes);
-        Control::parse(path, &bytes)
+        // Readers look while they idle, and ask the heap for nothing.
+        let mut bytes = [0; META_LEN];
+        let bytes = &mut bytes[..META_LEN.min(window.len())];
+        window.copy_out(0, bytes);
+        Control::parse(path, bytes)
     }
 }
 

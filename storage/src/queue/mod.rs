@@ -41,13 +41,15 @@
 //!             roll() -> Result<(), Refused>                       maintain()
 //!             close() -> Result<Durable>                          counters(), last_trouble(), queue_id(), next_seq()
 //! Subscriber  next() -> Result<Option<Frame>, ReadError>          poll(limit, |Frame|) -> Result<usize, ReadError>
-//!             wait(Duration) -> Result<Waited, ReadError>         commit(), commit_durable() -> Result<()>
+//!             peek_time() -> Result<Option<u64>, ReadError>       commit(), commit_durable() -> Result<()>
+//!             wait(Duration) -> Result<Waited, ReadError>
 //!             position() -> Position                              seek(Start) -> Result<(), ReadError>
 //!             writer_status(ttl) -> Result<WriterStatus>          detect_disconnect(ttl) -> Result<Option<Disconnect>>
 //!    whole segments, for who keeps them elsewhere (the recorder):
 //!             ended() -> Result<Option<EndedSegment>, ReadError>  the segment stood in, once it has its End
 //!             next_in_segment() -> Result<Option<Frame>, ReadError>   as next(), never beyond that End
 //!             leave_segment() -> Result<bool, ReadError>          to the start of the one that follows
+//! detect_disconnect(&platform, path, ttl) -> Result<Option<Disconnect>>    without a reader
 //! describe(&platform, path) -> Result<Description>                 for `inspect`
 //! verify(&platform, path, &mut |Error|) -> Result<Verified>        every CRC, seq, chain, index entry and cursor
 //! ```
@@ -79,7 +81,7 @@ pub use cursor::Position;
 pub use describe::{DescribedCounters, DescribedReader, DescribedSegment, Description, SegmentState, describe};
 pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
 pub(crate) use recover::wake_mode;
-pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus};
+pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus, detect_disconnect};
 pub use verify::{Verified, verify, verify_noting};
 pub(crate) use verify::{queue_of, verify_control, verify_cursor, verify_index};
 

@@ -30,7 +30,7 @@ use super::{
 use crate::{Error, Result, root::Name};
 use chronicle_core::{
     Damage, Fault, Frame, Reader, Region, RegionMut, Seal, Step, Trusted,
-    layout::{COMMIT_END, HEADER_LEN},
+    layout::{COMMIT_END, FrameHeader, HEADER_LEN},
     read_begin, read_seal, wake,
 };
 use chronicle_platform::{File, FileId, Lock, Open, Platform, TroubleKind};
@@ -250,6 +250,40 @@ impl<P: Platform> Subscriber<P> {
             return Ok(None);
         }
         self.step()
+    }
+
+    /// The time of the frame that [`Subscriber::next`] returns next, or `None` if it would return none: for who merges
+    /// queues, and must not move behind a frame that another queue's goes before.
+    ///
+    /// A reader that verifies verifies twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscriber::next`]; an event is told by the one of the two that comes upon it.
+    #[inline]
+    pub fn peek_time(&mut self) -> std::result::Result<Option<u64>, ReadError> {
+        if !self.advance(true)? {
+            return Ok(None);
+        }
+        if self.verify {
+            return self.peek_verified();
+        }
+        Ok(self.at.as_ref().map(|at| {
+            let offset = at.reader.mark().offset() as usize;
+            at.reader.region().window().load64(offset + offset_of!(FrameHeader, time_ns))
+        }))
+    }
+
+    /// What is torn, or damaged, is so before anybody goes by its time.
+    #[cold]
+    fn peek_verified(&mut self) -> std::result::Result<Option<u64>, ReadError> {
+        let Some(at) = &mut self.at else { return Ok(None) };
+        let before = at.reader.clone();
+        let peeked = self.step().map(|frame| frame.map(|frame| frame.time_ns));
+        if let Some(at) = &mut self.at {
+            at.reader = before;
+        }
+        peeked
     }
 
     /// As [`Subscriber::next`], but stops at the end of the segment that the reader stands in.
@@ -629,20 +663,8 @@ impl<P: Platform> Subscriber<P> {
     ///
     /// The system's.
     pub fn writer_status(&self, ttl: Duration) -> Result<WriterStatus> {
-        let file = match self.platform.open(&self.alive_path, Open::Read) {
-            Ok(file) => file,
-            Err(trouble) if trouble.kind() == TroubleKind::NotFound => return Ok(WriterStatus::LockLost),
-            Err(trouble) => return Err(trouble.into()),
-        };
         let window = self.control_map.window();
-        let age = age(tick(&self.platform), window.load(HEARTBEAT));
-        if file.try_lock(Lock::Shared)? {
-            file.unlock()?;
-            // Somebody who may look at the lock may also hold it, and so keep the writer from it.
-            let squatted = window.load(UNLOCKED) != 0 && age <= ttl;
-            return Ok(if squatted { WriterStatus::Alive } else { WriterStatus::LockLost });
-        }
-        Ok(if age <= ttl { WriterStatus::Alive } else { WriterStatus::StaleHeartbeat { age } })
+        status(&self.platform, &self.alive_path, window.load(HEARTBEAT), window.load(UNLOCKED), ttl)
     }
 
     /// Why no frames will come, if none will for now.
@@ -651,14 +673,10 @@ impl<P: Platform> Subscriber<P> {
     ///
     /// The system's.
     pub fn detect_disconnect(&self, ttl: Duration) -> Result<Option<Disconnect>> {
-        Ok(match self.writer_status(ttl)? {
-            WriterStatus::Alive => None,
-            WriterStatus::StaleHeartbeat { age } => Some(Disconnect::Stale { age }),
-            WriterStatus::LockLost => match Control::look(&self.names.control(), self.control_map.window()) {
-                Ok(control) if control.state.closed => Some(Disconnect::Closed),
-                _ => Some(Disconnect::Died),
-            },
-        })
+        let status = self.writer_status(ttl)?;
+        Ok(reason(status, || {
+            Control::look(&self.names.control(), self.control_map.window()).is_ok_and(|control| control.state.closed)
+        }))
     }
 
     // Finding a place.
@@ -1185,6 +1203,56 @@ impl<P: Platform> Subscriber<P> {
         if self.platform.prefault(&map).is_ok() {
             self.keep_mapping(Kept { id, file, map: Arc::new(map), idle: 0 });
         }
+    }
+}
+
+/// [`Subscriber::detect_disconnect`] for who has no reader: looks at two small files of the queue at `path`, maps nothing
+/// and leaves no trace.
+///
+/// # Errors
+///
+/// There is no queue, its control file is damaged, or the system's.
+pub fn detect_disconnect<P: Platform>(platform: &P, path: &Path, ttl: Duration) -> Result<Option<Disconnect>> {
+    let names = Names::new(path);
+    let control_path = names.control();
+    let file = platform.open(&control_path, Open::Read)?;
+    // First, because it says whether this is a control file of the right length at all.
+    let control = Control::read::<P>(&control_path, &file)?;
+    let mut live = [0; META_LEN];
+    file.read_at(&mut live, 0)?;
+    let word = |at: usize| u32::from_le_bytes([live[at], live[at + 1], live[at + 2], live[at + 3]]);
+    let status = status(platform, &names.alive_lock(), word(HEARTBEAT), word(UNLOCKED), ttl)?;
+    Ok(reason(status, || control.state.closed))
+}
+
+fn status<P: Platform>(
+    platform: &P,
+    alive: &Path,
+    heartbeat: u32,
+    unlocked: u32,
+    ttl: Duration,
+) -> Result<WriterStatus> {
+    let file = match platform.open(alive, Open::Read) {
+        Ok(file) => file,
+        Err(trouble) if trouble.kind() == TroubleKind::NotFound => return Ok(WriterStatus::LockLost),
+        Err(trouble) => return Err(trouble.into()),
+    };
+    let age = age(tick(platform), heartbeat);
+    if file.try_lock(Lock::Shared)? {
+        file.unlock()?;
+        // Somebody who may look at the lock may also hold it, and so keep the writer from it.
+        let squatted = unlocked != 0 && age <= ttl;
+        return Ok(if squatted { WriterStatus::Alive } else { WriterStatus::LockLost });
+    }
+    Ok(if age <= ttl { WriterStatus::Alive } else { WriterStatus::StaleHeartbeat { age } })
+}
+
+fn reason(status: WriterStatus, closed: impl FnOnce() -> bool) -> Option<Disconnect> {
+    match status {
+        WriterStatus::Alive => None,
+        WriterStatus::StaleHeartbeat { age } => Some(Disconnect::Stale { age }),
+        WriterStatus::LockLost if closed() => Some(Disconnect::Closed),
+        WriterStatus::LockLost => Some(Disconnect::Died),
     }
 }
 
