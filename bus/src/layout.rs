@@ -13,7 +13,7 @@
 //! Nothing here creates, opens or lists a file.
 
 use crate::error::{Error, Result};
-use chronicle_storage::root::{Name, Root};
+use chronicle_storage::root::{Name, Root, TEMPORARY};
 use std::{
     fmt,
     path::{Component, Path, PathBuf},
@@ -26,6 +26,13 @@ pub const OWNER_LOCK: &str = "owner.lock";
 pub const LEASE: &str = "LEASE";
 /// The file that says that an entry's queues may be opened.
 pub const READY: &str = "READY";
+
+/// The name under which a file is made until it is whole.
+pub(crate) fn draft_of(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(TEMPORARY);
+    draft.into()
+}
 
 /// What an [`Entry`] is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
