@@ -323,6 +323,40 @@ fn a_peek_tells_the_next_time_and_moves_nothing() {
     take(&mut reader, resume_at);
 }
 
+/// Who finishes later than it reads goes on, after a restart, with what it has not finished; and that is still there.
+#[test]
+fn a_cursor_may_stay_behind_its_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = publisher(dir.path(), small());
+    let open = || Queue::subscriber(&Linux, dir.path(), "slow", SubscriberOptions::default()).unwrap();
+    let mut reader = open();
+    let mut behind = Vec::new();
+    for n in 1..=500 {
+        put(&mut queue, n);
+        take(&mut reader, n);
+        behind.push(reader.position().unwrap());
+        // Done with all but the last fifty.
+        if n > 50 {
+            let done = behind[n as usize - 51];
+            if n % 2 == 0 { reader.commit_at(done).unwrap() } else { reader.commit_durable_at(done).unwrap() }
+        }
+    }
+    assert!(queue.counters().rolls > 5);
+    drop(reader);
+    let mut reader = open();
+    assert!(reader.commit_at(behind[499]).is_err(), "it does not stand there yet");
+    let other = tempfile::tempdir().unwrap();
+    let mut elsewhere = publisher(other.path(), small());
+    put(&mut elsewhere, 1);
+    let mut stranger = Queue::subscriber(&Linux, other.path(), "slow", SubscriberOptions::default()).unwrap();
+    take(&mut stranger, 1);
+    assert!(reader.commit_at(stranger.position().unwrap()).is_err(), "another queue");
+    for n in 451..=500 {
+        take(&mut reader, n);
+    }
+    assert!(reader.next().unwrap().is_none());
+}
+
 /// The same answer as a reader's, from two small files.
 #[test]
 fn a_writer_is_looked_for_without_a_reader() {

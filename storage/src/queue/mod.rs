@@ -42,7 +42,7 @@
 //!             close() -> Result<Durable>                          counters(), last_trouble(), queue_id(), next_seq()
 //! Subscriber  next() -> Result<Option<Frame>, ReadError>          poll(limit, |Frame|) -> Result<usize, ReadError>
 //!             peek_time() -> Result<Option<u64>, ReadError>       commit(), commit_durable() -> Result<()>
-//!             wait(Duration) -> Result<Waited, ReadError>
+//!             wait(Duration) -> Result<Waited, ReadError>         commit_at(Position), commit_durable_at(Position)
 //!             position() -> Position                              seek(Start) -> Result<(), ReadError>
 //!             writer_status(ttl) -> Result<WriterStatus>          detect_disconnect(ttl) -> Result<Option<Disconnect>>
 //!    whole segments, for who keeps them elsewhere (the recorder):

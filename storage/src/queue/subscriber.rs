@@ -528,6 +528,21 @@ impl<P: Platform> Subscriber<P> {
         Ok(())
     }
 
+    /// As [`Subscriber::commit`], at a place where this reader stood before, as [`Subscriber::position`] told: for who is
+    /// done with frames later, or in another order, than it reads them.
+    ///
+    /// # Errors
+    ///
+    /// The reader has not come there, or it is a place in another queue.
+    pub fn commit_at(&mut self, position: Position) -> Result<()> {
+        self.stood_at(position)?;
+        if let Some(cursor) = &mut self.cursor {
+            cursor.commit(position);
+            cursor.set_commits(true);
+        }
+        Ok(())
+    }
+
     /// Stores the cursor and makes it durable: what retention of a *required* reader follows.
     ///
     /// # Errors
@@ -535,11 +550,36 @@ impl<P: Platform> Subscriber<P> {
     /// The sync's; afterwards none succeeds.
     pub fn commit_durable(&mut self) -> Result<()> {
         let Some(position) = self.standing() else { return Ok(()) };
+        self.commit_durable_at(position)
+    }
+
+    /// As [`Subscriber::commit_durable`], at a place where this reader stood before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscriber::commit_durable`] and [`Subscriber::commit_at`].
+    pub fn commit_durable_at(&mut self, position: Position) -> Result<()> {
+        self.stood_at(position)?;
         if let Some(cursor) = &mut self.cursor {
             cursor.commit_durable(position)?;
             cursor.set_commits(true);
         }
         Ok(())
+    }
+
+    /// Whether this reader may have stood at this place.
+    fn stood_at(&self, position: Position) -> Result<()> {
+        let standing = self.standing();
+        let is_behind = |standing: Position| {
+            let before = (position.segment_id, position.seq) <= (standing.segment_id, standing.seq);
+            position.queue_id == standing.queue_id && before
+        };
+        if standing.is_some_and(is_behind) {
+            return Ok(());
+        }
+        let stands = standing.map_or(0, |standing| standing.seq);
+        let what = format!("cursor at seq {} of a queue, its reader stands at seq {stands}", position.seq);
+        Err(Error::Options { path: self.names.control(), what })
     }
 
     fn standing(&self) -> Option<Position> {
