@@ -130,6 +130,10 @@ impl<P: Platform> Registration<P> {
         // The epoch before anything that others see: it is not used twice, whoever is killed when.
         let last = Last::next(before, platform.random());
         held.store(&last)?;
+        if before.is_none() {
+            // The lock's own name, without which its epoch is nobody's.
+            platform.sync_dir(&dir)?;
+        }
         clean(platform, &dir, &held).map_err(|what| Error::Foreign { path: dir.clone(), what })?;
         let process = platform.process();
         let now_ns = platform.now_ns();
