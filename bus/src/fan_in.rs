@@ -32,7 +32,7 @@ use chronicle_core::Frame;
 use chronicle_platform::Platform;
 use chronicle_storage::{
     Result,
-    queue::{ReadError, Start, Subscriber, Waited},
+    queue::{Position, ReadError, Start, Subscriber, Waited},
 };
 use std::{collections::VecDeque, fmt, hint::spin_loop, time::Duration};
 
@@ -184,6 +184,8 @@ impl<P: Platform> FanIn<P> {
         }
         let (time_ns, source) = self.tournament.winner()?;
         if self.idle > 0 && self.is_held(time_ns, now_ns) {
+            // Those it waits for are looked at with the next call, also at the same clock.
+            self.since_look = LOOK_EVERY;
             return None;
         }
         self.since_look = self.since_look.saturating_add(1);
@@ -236,6 +238,7 @@ impl<P: Platform> FanIn<P> {
                 self.look_at(source);
             }
             self.look_at_idle(self.looked_ns);
+            self.since_look = LOOK_EVERY;
             if self.tournament.winner().is_some() || !self.events.is_empty() {
                 return true;
             }
@@ -271,6 +274,30 @@ impl<P: Platform> FanIn<P> {
     pub fn commit(&mut self, source: u32) -> Result<()> {
         match self.sources.get_mut(source as usize) {
             Some(Some(source)) => source.subscriber.commit(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a source's cursor at a place where it stood before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscriber::commit_at`].
+    pub fn commit_at(&mut self, source: u32, position: Position) -> Result<()> {
+        match self.sources.get_mut(source as usize) {
+            Some(Some(source)) => source.subscriber.commit_at(position),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`FanIn::commit_at`], and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscriber::commit_durable_at`].
+    pub fn commit_durable_at(&mut self, source: u32, position: Position) -> Result<()> {
+        match self.sources.get_mut(source as usize) {
+            Some(Some(source)) => source.subscriber.commit_durable_at(position),
             _ => Ok(()),
         }
     }
