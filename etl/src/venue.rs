@@ -17,6 +17,7 @@
 //! they find.
 
 mod binance;
+mod stream;
 
 /// The ids of one delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,8 @@ pub struct Rules {
 }
 
 /// All venues that can be refined.
-pub const VENUES: &[Rules] = &[binance::SPOT, binance::USDM, binance::COINM];
+pub const VENUES: &[Rules] =
+    &[binance::SPOT, binance::USDM, binance::COINM, stream::KRAKEN, stream::OKX, stream::COINBASE];
 
 /// The rules of a venue, if it is known.
 #[must_use]

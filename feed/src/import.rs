@@ -11,6 +11,11 @@
 //! a message without a symbol   belongs to the file's only symbol, see below
 //! ```
 //!
+//! **Books that can be checked are.** Where the venue sends checksums, each symbol's book is followed beside the records
+//! ([`witness`](crate::witness)) and compared; the report counts what was sent, checked and matched. Behind a record after
+//! which the book is not what the venue has stands a gap record of the cause `book_lost`, so that nobody who makes books of
+//! these records takes a wrong one for right.
+//!
 //! Two layouts of recordings are known, and each line says itself which it has: `<ns> <json>`, and cryptofeed's captures
 //! with `<s>: <json>`, lines that say when the recorder connected and what it sent, and answers to requests behind their
 //! url.
@@ -30,16 +35,17 @@
 
 use core::fmt;
 use core::ops::Range;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 
-use chronicle_protocol::{Head, Opaque, OpaqueReason, Record};
+use chronicle_protocol::{Gap, GapCause, Head, Opaque, OpaqueReason, Record};
 
 use crate::flaw::Flaw;
-use crate::line::Line;
-use crate::report::Report;
+use crate::line::{Line, Own};
+use crate::report::{Report, SYMBOLS_MAX};
 use crate::text::{Ending, Lines, Step};
-use crate::venue::{Scratch, Venue};
+use crate::venue::{Item, Scratch, Venue};
+use crate::witness::{Answer, Witness};
 
 /// A line may have so many bytes unless [`Recording::with_line_len_max`] says otherwise. A level takes at least 10 bytes
 /// of text (`["1","2"],`) and 16 in a record, so the payload of such a line has less than 27 MiB: it fits in any
@@ -175,6 +181,8 @@ pub struct Recording<R> {
     /// The line that `lines` stands at goes out after those that waited.
     held: bool,
     current: Option<Current>,
+    /// The books, where the venue says something to check them by.
+    witnesses: HashMap<String, Witness>,
     /// A line was laid out as cryptofeed does, which ends files with an empty one.
     cryptofeed: bool,
     report: Report,
@@ -192,6 +200,8 @@ struct Current {
     symbol: Range<usize>,
     /// Parts that are given out.
     given: usize,
+    /// The last one showed that its book is wrong: that is said before anything else.
+    gap: bool,
 }
 
 /// A record in the payload buffer.
@@ -218,6 +228,7 @@ impl<R: Read> Recording<R> {
             releasing: false,
             held: false,
             current: None,
+            witnesses: HashMap::new(),
             cryptofeed: false,
             report: Report::new(name.into(), venue.kinds()),
         }
@@ -289,13 +300,17 @@ impl<R: Read> Recording<R> {
         let line = core::str::from_utf8(line).map_err(|error| Flaw::NotUtf8 { at: error.valid_up_to() });
         let read = line.and_then(|line| {
             Ok(match Line::read(line)? {
-                Line::Message { received_ns, text, symbol } => {
+                Line::Message { received_ns, text, symbol, captured } => {
+                    self.cryptofeed |= captured;
                     let at = line.len() - text.len();
                     let message = self.venue.read(text, received_ns, &mut self.scratch);
                     Some((message.map_err(|flaw| flaw.moved(at))?, received_ns, symbol, line))
                 }
                 Line::Own(own) => {
                     self.cryptofeed = true;
+                    if own == Own::Connected {
+                        self.witnesses.values_mut().for_each(Witness::lost);
+                    }
                     self.report.count_kind(own.kind(), self.venue.kinds().len());
                     None
                 }
@@ -343,20 +358,21 @@ impl<R: Read> Recording<R> {
             (self.releasing, self.held) = (true, true);
         } else {
             let text = line.len() - message.text().len()..line.len();
-            self.current = Some(Current { line: number, kept: None, text, symbol: place(symbol, line), given: 0 });
+            self.current =
+                Some(Current { line: number, kept: None, text, symbol: place(symbol, line), given: 0, gap: false });
         }
     }
 
     /// A line that was understood before, now that it is settled whose it is.
     fn take_again(&mut self, Waiting { line: number, text: line }: Waiting) {
-        let Ok(Line::Message { received_ns, text, symbol }) = Line::read(&line) else {
+        let Ok(Line::Message { received_ns, text, symbol, .. }) = Line::read(&line) else {
             panic!("bug: line {number} was a message and is none now")
         };
         if let Err(why) = self.venue.read(text, received_ns, &mut self.scratch) {
             panic!("bug: line {number} was a message and now {why}");
         }
         let (text, symbol) = (line.len() - text.len()..line.len(), place(symbol, &line));
-        self.current = Some(Current { line: number, kept: Some(line), text, symbol, given: 0 });
+        self.current = Some(Current { line: number, kept: Some(line), text, symbol, given: 0, gap: false });
     }
 
     /// The next record of the message that is given out.
@@ -367,6 +383,8 @@ impl<R: Read> Recording<R> {
         let (Ok(text), Ok(symbol)) = (core::str::from_utf8(text), core::str::from_utf8(symbol)) else {
             panic!("bug: line {} was UTF-8 and is not now", current.line)
         };
+        let wrong = core::mem::take(&mut current.gap);
+        current.given -= usize::from(wrong);
         let Some(item) = self.scratch.item(current.given, text) else {
             self.current = None;
             return None;
@@ -392,8 +410,15 @@ impl<R: Read> Recording<R> {
                 }
             };
         }
-        if let Record::Opaque(opaque) = &record {
-            self.report.count_opaque(opaque.reason);
+        if wrong {
+            record = broken(record);
+        } else {
+            if let Record::Opaque(opaque) = &record {
+                self.report.count_opaque(opaque.reason);
+            }
+            let answer = ask(&mut self.witnesses, self.venue, Item { record, proof: item.proof });
+            current.gap = matches!(answer, Answer::WrongChecksum { .. } | Answer::Broken);
+            self.report.count_answer(answer, record.symbol(), current.line);
         }
         self.report.records += 1;
         let needed = record.encoded_len();
@@ -430,6 +455,37 @@ impl<R: Read> Recording<R> {
     pub fn into_report(self) -> Report {
         self.report
     }
+}
+
+/// What an item says about its symbol's book.
+fn ask(witnesses: &mut HashMap<String, Witness>, venue: Venue, item: Item<'_>) -> Answer {
+    let symbol = item.record.symbol();
+    if let Some(witness) = witnesses.get_mut(symbol) {
+        return witness.see(&item);
+    }
+    match Witness::new(venue) {
+        Some(mut witness) if !symbol.is_empty() && witnesses.len() < SYMBOLS_MAX => {
+            let answer = witness.see(&item);
+            witnesses.insert(symbol.to_owned(), witness);
+            answer
+        }
+        _ => Answer::Nothing,
+    }
+}
+
+/// What stands behind a record that showed that its book is wrong.
+fn broken(record: Record<'_>) -> Record<'_> {
+    let Head { exchange_ns, ingest_ns, transact_ns, .. } = *record.head();
+    Record::Gap(Gap {
+        head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
+        after_id: 0,
+        next_id: 0,
+        missing_from: 0,
+        missing_to: 0,
+        cause: GapCause::BookLost,
+        carried: false,
+        symbol: record.symbol(),
+    })
 }
 
 /// Where `part`, a piece of `line` or empty, stands in it.

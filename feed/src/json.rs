@@ -37,7 +37,9 @@ pub(crate) struct Text<'a> {
 pub(crate) enum Number {
     /// Digits only, and they fit.
     Natural(u64),
-    /// Negative, with a fraction or an exponent, or too large.
+    /// The same behind a minus.
+    Negative(u64),
+    /// With a fraction or an exponent, or too large.
     Other,
 }
 
@@ -50,6 +52,12 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// From a byte of a text that was scanned before.
+    pub(crate) fn from(text: &'a str, at: usize) -> Self {
+        debug_assert!(at <= text.len(), "a byte of the text");
+        Self { text, at }
     }
 
     /// The byte that comes next.
@@ -210,7 +218,7 @@ impl<'a> Scan<'a> {
             self.at = start + 1;
             return self.flaw("no digit after a leading zero");
         }
-        let mut natural = !negative;
+        let mut natural = true;
         if self.take(b'.') {
             natural = false;
             self.digits()?;
@@ -224,9 +232,17 @@ impl<'a> Scan<'a> {
             self.digits()?;
         }
         Ok(match value {
+            Some(value) if natural && negative => Number::Negative(value),
             Some(value) if natural => Number::Natural(value),
             _ => Number::Other,
         })
+    }
+
+    /// A number's text.
+    pub(crate) fn number_text(&mut self) -> Result<&'a str, NotJson> {
+        let start = self.at;
+        self.number()?;
+        Ok(&self.text[start..self.at])
     }
 
     fn digits(&mut self) -> Result<(), NotJson> {
@@ -304,22 +320,44 @@ impl<'a> Scan<'a> {
     pub(crate) fn quick_decimal(&mut self) -> Option<(i64, u8)> {
         let bytes = self.text.as_bytes().get(self.at..)?;
         let (b'"', bytes) = bytes.split_first()? else { return None };
-        let (mut mantissa, whole) = digits(bytes, 0);
-        let (mut len, mut decimals) = (whole, 0);
-        if bytes.get(len) == Some(&b'.') {
-            (mantissa, decimals) = digits(&bytes[len + 1..], mantissa);
-            len += 1 + decimals;
-            if decimals == 0 {
-                return None;
-            }
-        }
-        if bytes.get(len) != Some(&b'"') || whole == 0 || (whole > 1 && bytes[0] == b'0') || whole + decimals > 18 {
+        let (mantissa, decimals, len) = plain_decimal(bytes)?;
+        if bytes.get(len) != Some(&b'"') {
             return None;
         }
         self.at += len + 2;
-        // 18 digits fit both.
-        Some((mantissa as i64, decimals as u8))
+        Some((mantissa, decimals))
     }
+
+    /// The same without quotes; what follows it must end a value.
+    #[inline]
+    pub(crate) fn quick_number(&mut self) -> Option<(i64, u8)> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        let (mantissa, decimals, len) = plain_decimal(bytes)?;
+        if !matches!(bytes.get(len), Some(b',' | b'}' | b']')) {
+            return None;
+        }
+        self.at += len;
+        Some((mantissa, decimals))
+    }
+}
+
+/// Digits, perhaps a point and digits, at most 18 in all, no needless leading zero: mantissa, decimals and length.
+#[inline]
+fn plain_decimal(bytes: &[u8]) -> Option<(i64, u8, usize)> {
+    let (mut mantissa, whole) = digits(bytes, 0);
+    let (mut len, mut decimals) = (whole, 0);
+    if bytes.get(len) == Some(&b'.') {
+        (mantissa, decimals) = digits(&bytes[len + 1..], mantissa);
+        len += 1 + decimals;
+        if decimals == 0 {
+            return None;
+        }
+    }
+    if whole == 0 || (whole > 1 && bytes[0] == b'0') || whole + decimals > 18 {
+        return None;
+    }
+    // 18 digits fit both.
+    Some((mantissa as i64, decimals as u8, len))
 }
 
 /// Appends the digits at the front of `bytes` to `value`, and gives their number. Wraps beyond 19 digits.
@@ -455,7 +493,8 @@ mod tests {
         assert_eq!(read("0,"), Ok((Number::Natural(0), 1)));
         assert_eq!(read("18446744073709551615"), Ok((Number::Natural(u64::MAX), 20)));
         assert_eq!(read("18446744073709551616"), Ok((Number::Other, 20)));
-        assert_eq!(read("-1"), Ok((Number::Other, 2)));
+        assert_eq!(read("-1"), Ok((Number::Negative(1), 2)));
+        assert_eq!(read("-18446744073709551616"), Ok((Number::Other, 21)));
         assert_eq!(read("1.0"), Ok((Number::Other, 3)));
         assert_eq!(read("1e2"), Ok((Number::Other, 3)));
         assert_eq!(read("012"), Err(NotJson { at: 1, expected: "no digit after a leading zero" }));

@@ -31,15 +31,24 @@
 #![forbid(unsafe_code)]
 
 mod binance;
+mod coinbase;
 pub mod continuity;
+mod fields;
 mod flaw;
 pub mod import;
 mod json;
+mod kraken;
+mod levels;
 mod line;
+#[cfg(feature = "live")]
+pub mod live;
+mod okx;
 mod pace;
 pub mod report;
 mod text;
+mod times;
 pub mod venue;
+pub mod witness;
 
 pub use flaw::Flaw;
 pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};

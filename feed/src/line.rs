@@ -12,8 +12,7 @@
 //! A time is exact: seconds are never a float here. What this module never does: it does not look into the JSON.
 
 use crate::flaw::Flaw;
-
-const NS_PER_S: u64 = 1_000_000_000;
+use crate::times::NS_PER_S;
 
 /// One line, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +23,8 @@ pub(crate) enum Line<'a> {
         text: &'a str,
         /// Whose it is, where the request said so; else empty.
         symbol: &'a str,
+        /// Laid out as cryptofeed does.
+        captured: bool,
     },
     /// The recorder's own line; nothing that the venue said.
     Own(Own),
@@ -59,10 +60,10 @@ impl<'a> Line<'a> {
         let (time, rest) = line.split_at(digits);
         if let Some(text) = rest.strip_prefix(' ') {
             let received_ns = time.parse().map_err(|_| Flaw::Absurd { field: "receive time" })?;
-            return Ok(Self::Message { received_ns, text, symbol: "" });
+            return Ok(Self::Message { received_ns, text, symbol: "", captured: false });
         }
         let (received_ns, text) = seconds(line)?;
-        Ok(Self::Message { received_ns, text, symbol: "" })
+        Ok(Self::Message { received_ns, text, symbol: "", captured: true })
     }
 
     #[cold]
@@ -78,7 +79,7 @@ impl<'a> Line<'a> {
             "<-" => seconds(rest).map(|_| Self::Own(Own::Sent)),
             "->" => {
                 let (received_ns, text) = seconds(rest)?;
-                Ok(Self::Message { received_ns, text, symbol: symbol(url) })
+                Ok(Self::Message { received_ns, text, symbol: symbol(url), captured: true })
             }
             _ => Err(Flaw::NoTime),
         }
@@ -117,7 +118,8 @@ mod tests {
     use super::*;
 
     fn message(received_ns: u64, text: &'static str, symbol: &'static str) -> Result<Line<'static>, Flaw> {
-        Ok(Line::Message { received_ns, text, symbol })
+        let captured = received_ns != 1_723_161_256_207_640_365;
+        Ok(Line::Message { received_ns, text, symbol, captured })
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::flaw::Flaw;
 use crate::text::Cut;
+use crate::witness::{Answer, Subject};
 
 /// So many malformed lines are listed; all are counted.
 pub const MALFORMED_LINES_MAX: usize = 1000;
@@ -24,7 +25,7 @@ const FURTHER_KINDS: &str = "(further kinds)";
 /// A name longer than this is no kind's.
 const KIND_LEN_MAX: usize = 64;
 /// So many symbols are listed.
-const SYMBOLS_MAX: usize = 1000;
+pub(crate) const SYMBOLS_MAX: usize = 1000;
 
 /// A line that was not imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,30 @@ impl Serialize for MalformedLine {
         Shape { line: self.line, offset: self.offset, at: self.why.at(), why: self.why.to_string() }
             .serialize(serializer)
     }
+}
+
+/// How often the venue said something about a book, and what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// What the venue sent.
+    pub sent: u64,
+    /// Of these, compared: there was a whole book.
+    pub checked: u64,
+    /// Of these, what the book had too.
+    pub matched: u64,
+}
+
+/// A checksum that was not the book's. The book is not followed any more from there to its next snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WrongChecksum {
+    /// The line that it came in, counted from 1.
+    pub line: u64,
+    /// Whose book.
+    pub symbol: String,
+    /// What the venue sent.
+    pub sent: u32,
+    /// What the book had.
+    pub computed: u32,
 }
 
 /// What one file held.
@@ -83,6 +108,17 @@ pub struct Report {
     pub symbols: BTreeSet<String>,
     /// Snapshots that named no symbol and were given the only one named so far, in a file that then named another.
     pub doubtful_snapshots: u64,
+    /// The venue's checksums of its books, by symbol; those of the first thousand.
+    pub checksums: BTreeMap<String, Checked>,
+    /// Checksums that were not the book's.
+    pub wrong_checksums: u64,
+    /// The first [`MALFORMED_LINES_MAX`] of them.
+    pub wrong_checksum_lines: Vec<WrongChecksum>,
+    /// Changes of books that could only be kept verbatim, so that a book could not be followed.
+    pub broken_books: u64,
+    /// Best prices that the venue sent beside its books, by symbol. They may be older than the book: one that differs is
+    /// no damage.
+    pub best_prices: BTreeMap<String, Checked>,
     /// Least receive time of the records.
     pub first_ingest_ns: Option<u64>,
     /// Greatest receive time of the records.
@@ -106,15 +142,24 @@ impl Report {
             corrupt_at: None,
             symbols: BTreeSet::new(),
             doubtful_snapshots: 0,
+            checksums: BTreeMap::new(),
+            wrong_checksums: 0,
+            wrong_checksum_lines: Vec::new(),
+            broken_books: 0,
+            best_prices: BTreeMap::new(),
             first_ingest_ns: None,
             last_ingest_ns: None,
         }
     }
 
-    /// Nothing is wrong with the file: no line malformed, the gzip whole. What `--strict` asks.
+    /// Nothing is wrong with the file: no line malformed, the gzip whole, every book as its venue says. What `--strict` asks.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.malformed == 0 && self.truncated_at.is_none() && self.corrupt_at.is_none()
+        self.malformed == 0
+            && self.wrong_checksums == 0
+            && self.broken_books == 0
+            && self.truncated_at.is_none()
+            && self.corrupt_at.is_none()
     }
 
     pub(crate) fn count_kind(&mut self, kind: &str, known: usize) {
@@ -136,6 +181,40 @@ impl Report {
     pub(crate) fn count_opaque(&mut self, reason: OpaqueReason) {
         self.opaque += 1;
         *self.opaque_by_reason.entry(reason.as_str()).or_default() += 1;
+    }
+
+    /// What a record proved about the book of `symbol`.
+    pub(crate) fn count_answer(&mut self, answer: Answer, symbol: &str, line: u64) {
+        let (subject, checked, matched) = match answer {
+            Answer::Nothing => return,
+            Answer::Broken => {
+                self.broken_books += 1;
+                return;
+            }
+            Answer::Unchecked(subject) => (subject, false, false),
+            Answer::Matched(subject) => (subject, true, true),
+            Answer::OtherBest => (Subject::Best, true, false),
+            Answer::WrongChecksum { sent, computed } => {
+                self.wrong_checksums += 1;
+                if self.wrong_checksum_lines.len() < MALFORMED_LINES_MAX {
+                    let symbol = symbol.to_owned();
+                    self.wrong_checksum_lines.push(WrongChecksum { line, symbol, sent, computed });
+                }
+                (Subject::Checksum, true, false)
+            }
+        };
+        let checks = if subject == Subject::Checksum { &mut self.checksums } else { &mut self.best_prices };
+        if !checks.contains_key(symbol) {
+            if checks.len() == SYMBOLS_MAX {
+                return;
+            }
+            checks.insert(symbol.to_owned(), Checked::default());
+        }
+        if let Some(counts) = checks.get_mut(symbol) {
+            counts.sent += 1;
+            counts.checked += u64::from(checked);
+            counts.matched += u64::from(matched);
+        }
     }
 
     pub(crate) fn see_symbol(&mut self, symbol: &str) {

@@ -34,10 +34,13 @@ use chronicle_protocol::{
     Trade,
 };
 
-use crate::binance;
+use crate::fields::Unfit;
 use crate::flaw::Flaw;
+use crate::levels::{LevelDigits, Store};
+use crate::times::AHEAD_NS_MAX;
+use crate::{binance, coinbase, kraken, okx};
 
-/// Memory that one message after another is read into.
+/// Memory that one message after another is read store.
 ///
 /// It grows to what the largest message needed, and keeps that.
 #[derive(Debug, Default)]
@@ -46,8 +49,8 @@ pub struct Scratch {
     pub(crate) levels: Vec<Level>,
     /// While levels differ in their decimals: those of price and quantity, one for each level.
     pub(crate) decimals: Vec<[u8; 2]>,
-    /// Texts of levels in an unusual writing.
-    pub(crate) texts: Vec<(DecimalText, DecimalText)>,
+    /// Levels of one side that wait for those of the other, where a venue mixes them.
+    pub(crate) aside: Vec<LevelDigits>,
     /// What the message says, in order.
     pub(crate) parts: Vec<Part>,
 }
@@ -56,7 +59,7 @@ impl Scratch {
     pub(crate) fn clear(&mut self) {
         self.levels.clear();
         self.decimals.clear();
-        self.texts.clear();
+        self.aside.clear();
         self.parts.clear();
     }
 
@@ -71,10 +74,43 @@ impl Scratch {
         self.parts.get(index).map(|part| Item { record: part.record(text, &self.levels), proof: part.proof })
     }
 
+    /// Where levels are read to.
+    #[inline]
+    pub(crate) fn store(&mut self) -> Store<'_> {
+        Store { levels: &mut self.levels, decimals: &mut self.decimals }
+    }
+
     /// The whole message becomes one opaque record.
-    pub(crate) fn verbatim(&mut self, head: Head, symbol: Span, reason: OpaqueReason, proof: Proof) {
+    pub(crate) fn verbatim(&mut self, head: Head, symbol: &str, text: &str, reason: OpaqueReason) {
         self.parts.clear();
-        self.parts.push(Part { head, symbol, what: What::Opaque { reason }, proof });
+        let what = What::Opaque { reason };
+        self.parts.push(Part { head, symbol: Span::of(symbol, text), what, proof: Proof::default() });
+    }
+
+    /// The message with the parts that were read; verbatim, as one of this symbol, if they do not hold it or if a time of
+    /// theirs cannot be meant. `is_book` says that without its parts the book of the symbol is wrong.
+    pub(crate) fn keep<'a>(
+        &'a mut self,
+        kind: &'a str,
+        text: &'a str,
+        received_ns: u64,
+        symbol: &str,
+        is_book: bool,
+        outcome: Result<(), Unfit>,
+    ) -> Result<Message<'a>, Flaw> {
+        let ahead = received_ns.saturating_add(AHEAD_NS_MAX);
+        let reason = match outcome {
+            Err(Unfit::Flaw(flaw)) => return Err(flaw),
+            Err(Unfit::Verbatim(reason)) => Some(reason),
+            Ok(()) if self.parts.is_empty() => Some(OpaqueReason::UnknownKind),
+            Ok(()) => self.parts.iter().any(|p| p.head.exchange_ns > ahead).then_some(OpaqueReason::AbsurdTime),
+        };
+        if let Some(reason) = reason {
+            self.verbatim(Head { ingest_ns: received_ns, ..Head::default() }, symbol, text, reason);
+            let breaks = is_book && reason != OpaqueReason::UnknownKind;
+            self.parts.iter_mut().for_each(|part| part.proof.breaks = breaks);
+        }
+        Ok(self.message(kind, text))
     }
 }
 
@@ -153,19 +189,18 @@ pub(crate) enum What {
 }
 
 /// What a venue says about its book beside a change of it: something to check one's own book by, once the record that it
-/// came with is applied.
+/// came with is applied. See [`witness`](crate::witness).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Proof {
-    /// Nothing.
-    #[default]
-    None,
+pub struct Proof {
     /// The venue's checksum of the book's best levels.
-    Checksum(u32),
+    pub checksum: Option<u32>,
     /// Books of this subscription are kept to so many levels a side.
-    Depth(u32),
+    pub depth: Option<u32>,
     /// The best bid's price and the best ask's.
-    Best(DecimalText, DecimalText),
+    pub best: Option<[DecimalText; 2]>,
+    /// The record is a change of the book that could only be kept verbatim: without it the book is wrong.
+    pub breaks: bool,
 }
 
 /// One record of a message, and what the venue said to check the book by.
@@ -296,6 +331,12 @@ venues! {
     BinanceUsdm = "binance-usdm" => binance::Futures;
     /// Binance futures settled in the coin.
     BinanceCoinm = "binance-coinm" => binance::Futures;
+    /// Kraken spot, both versions of its messages.
+    Kraken = "kraken" => kraken::Kraken;
+    /// OKX, all its markets.
+    Okx = "okx" => okx::Okx;
+    /// Coinbase Exchange.
+    Coinbase = "coinbase" => coinbase::Coinbase;
 }
 
 impl Venue {

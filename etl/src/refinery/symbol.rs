@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! book      Unknown ──snapshot joined──▶ Valid ──ids missing──▶ Broken ──snapshot joined──▶ Valid
+//!           where snapshots stand in the stream, each replaces the book where it stands, and joins at once
 //!
 //! waiting   deltas that no snapshot was joined to yet. They follow each other without a break: at a break the ones
 //!           before it are let go, not applied, because no snapshot can be carried over it.
@@ -22,7 +23,7 @@ use super::{
     Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
 };
 use crate::book::Book;
-use crate::venue::{Follows, Ids};
+use crate::venue::{Follows, Ids, Joins, Rules};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -336,7 +337,7 @@ impl Symbol {
                 self.release_untimed(cx, before)?;
                 self.dispatch(cx, item, record, own)?;
             }
-        } else if let Record::BookSnapshot(snapshot) = record {
+        } else if let (Record::BookSnapshot(snapshot), Joins::ById) = (record, cx.rules.joins) {
             // It has the time of the delta that it will be joined to.
             self.snapshot(cx, item, snapshot)?;
         } else {
@@ -430,9 +431,18 @@ impl Symbol {
         };
         let (stream, new) = match record {
             Record::BookDelta(delta) => return self.delta(cx, item, delta, time),
+            Record::BookSnapshot(snapshot) if cx.rules.joins == Joins::InStream => {
+                return self.restart(cx, item, snapshot, time);
+            }
             Record::BookSnapshot(snapshot) => return self.snapshot(cx, item, snapshot),
             Record::Trade(trade) => (Stream::Trades, newer(&mut self.last_trade, trade.trade_id)),
             Record::Quote(quote) => (Stream::Quotes, newer(&mut self.last_quote, quote.update_id)),
+            Record::Gap(gap) if self.valid && cx.rules.joins == Joins::InStream => {
+                // No ids will show it.
+                let ids = Ids { first: gap.next_id, last: gap.next_id, prev: None };
+                self.break_off(cx, &gap.head, ids, (gap.missing_from, gap.missing_to), Some(gap.cause), time)?;
+                (Stream::Opaque, true)
+            }
             Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => (Stream::Opaque, true),
         };
         let date = self.open_day(Date::of_ns(time));
@@ -582,6 +592,9 @@ impl Symbol {
             }
             Follows::Break { missing_from, missing_to } => {
                 self.break_off(cx, &delta.head, ids, (missing_from, missing_to), None, time)?;
+            }
+            Follows::Next if self.raw_lost && self.valid && proves_nothing(cx.rules, delta) => {
+                self.break_off(cx, &delta.head, ids, (0, 0), Some(GapCause::RawLost), time)?;
             }
             Follows::Next => {}
         }
@@ -815,6 +828,35 @@ impl Symbol {
         self.join(cx)
     }
 
+    /// A snapshot that stands in the stream: from here on the book is this one, whatever it was.
+    fn restart<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        snapshot: &BookSnapshot<'_>,
+        time: u64,
+    ) -> Result<(), S::Error> {
+        self.let_go(cx, None)?;
+        let own = Date::of_ns(time);
+        let date = self.open_day(self.floor.map_or(own, |floor| floor.max(own)));
+        if self.valid {
+            // Those minutes still had the book before it.
+            self.cross_minutes(cx, time, date)?;
+        }
+        self.counts(cx, date, Stream::Book).snapshots += 1;
+        self.write(cx, item, date, Stream::Book, 0, time.max(date.start_ns()))?;
+        // A snapshot alone always fits itself.
+        let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
+        if !self.valid {
+            self.next_minute = minute_after(time);
+        }
+        (self.valid, self.gap, self.raw_lost, self.late_ids) = (true, None, false, None);
+        (self.last_id, self.seen) = (snapshot.last_id, Some(snapshot.last_id));
+        self.last_event_ns = 0;
+        self.floor = Some(date);
+        Ok(())
+    }
+
     /// Joins the pending snapshot to the waiting deltas, if there is one that it can be joined to.
     fn join<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
@@ -873,6 +915,11 @@ fn stream_of(record: &Record<'_>) -> Stream {
 /// Where a record belongs whose own time is none, or not believed: no other stream can use one with a false time.
 fn stream_without_time(record: &Record<'_>) -> Stream {
     if record.head().exchange_ns == 0 { stream_of(record) } else { Stream::Opaque }
+}
+
+/// Whether a delta that seems to follow could follow anything, because the venue does not number its deltas.
+fn proves_nothing(rules: &Rules, delta: &BookDelta<'_>) -> bool {
+    rules.joins == Joins::InStream && delta.prev_id.is_none()
 }
 
 fn ids_of(delta: &BookDelta<'_>) -> Ids {
