@@ -58,3 +58,20 @@ fn an_owner_lock() {
     assert_eq!(bytes, OWNER);
     assert_eq!(Last::parse(OWNER), Ok(Some(first.leaving())));
 }
+
+/// `docs/format.md` shows the bytes of the lease, and each line of it is what the file holds there.
+#[test]
+fn the_page_shows_these_bytes() {
+    let text = include_str!("../../docs/format.md");
+    let dump = &text[text.find("<!-- golden: lease-v1.bin -->").expect("the marked example")..];
+    let lines = dump.lines().skip(2).take_while(|line| *line != "```");
+    let mut count = 0;
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let at: usize = words.next().and_then(|at| at.parse().ok()).expect("an offset");
+        let bytes: Vec<u8> = words.take(16).map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+        assert_eq!(bytes, LEASE[at..at + 16], "line at {at}");
+        count += 1;
+    }
+    assert_eq!(count, 13);
+}
