@@ -267,7 +267,9 @@ fn poll_links(
 ) -> Poll<(Side, Result<Heard, Ended>)> {
     // The joining connection first: while the leading one never pauses, the other would never be heard.
     for (side, link) in [(Side::Joining, join), (Side::Leading, lead)] {
-        if let Some(link) = link && let Poll::Ready(heard) = link.socket.poll_next(cx) {
+        if let Some(link) = link
+            && let Poll::Ready(heard) = link.socket.poll_next(cx)
+        {
             return Poll::Ready((side, heard));
         }
     }
@@ -421,7 +423,9 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
                 next = status_due;
             }
             next = next.min(self.tend(now)?);
-            if dialling.is_none() && let Some(due) = self.dial_wanted(now) {
+            if dialling.is_none()
+                && let Some(due) = self.dial_wanted(now)
+            {
                 if now >= due {
                     dialling = Some(self.dial());
                 } else {
@@ -692,11 +696,7 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
         None
     }
 
-    fn fetched(
-        &mut self,
-        symbol: usize,
-        fetched: Result<hyper::body::Bytes, RestError>,
-    ) -> Result<(), FeedError> {
+    fn fetched(&mut self, symbol: usize, fetched: Result<hyper::body::Bytes, RestError>) -> Result<(), FeedError> {
         let now = Instant::now();
         let (why, retry_after) = match fetched {
             Ok(body) => match self.intake.snapshot(symbol, &body, now)? {

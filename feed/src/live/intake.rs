@@ -23,6 +23,7 @@ use crate::{
     Flaw,
     continuity::Verdict,
     venue::{Item, Message, Scratch, Venue},
+    witness::{Answer, Subject, Witness},
 };
 
 /// So many malformed messages are told one by one.
@@ -60,6 +61,8 @@ pub(super) struct Intake<'a, P: Platform, C, T> {
     pub(super) counts: Counts,
     pub(super) tell: T,
     pub(super) asks: Vec<Ask>,
+    /// One for each symbol, of venues that say something to check a book by.
+    witnesses: Vec<Option<Witness>>,
     /// Those of `asks` that are wanted.
     pub(super) wanting: Vec<usize>,
     lost: Vec<Option<Lost>>,
@@ -99,6 +102,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
             counts: Counts { books: symbols.len() as u64, ..Counts::default() },
             tell,
             asks: (0..symbols.len() as u64).map(ask).collect(),
+            witnesses: symbols.iter().map(|_| Witness::new(venue)).collect(),
             wanting: Vec::with_capacity(symbols.len()),
             lost: vec![None; symbols.len()],
             lost_nameless: 0,
@@ -297,12 +301,24 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
         if !self.put(Some(symbol), &item.record)? {
             return Ok(());
         }
+        if let Some(witness) = &mut self.witnesses[symbol] {
+            match witness.see(item) {
+                Answer::Matched(Subject::Checksum) => {
+                    self.counts.checksums += 1;
+                    self.asks[symbol].backoff.worked();
+                }
+                Answer::WrongChecksum { .. } | Answer::Broken => return self.wrong_book(symbol, now),
+                _ => {}
+            }
+        }
         match verdict {
             Verdict::Next | Verdict::Pending => {}
             Verdict::Old => self.counts.repeated += u64::from(!matches!(item.record, Record::BookSnapshot(_))),
             Verdict::Waits => self.ask_if_needed(symbol, now),
             Verdict::Joined => {
-                self.asks[symbol].backoff.worked();
+                if self.witnesses[symbol].is_none() {
+                    self.asks[symbol].backoff.worked();
+                }
                 let symbol = self.name(symbol);
                 (self.tell)(Event::Whole { symbol, last_id: last_id.unwrap_or(0) });
             }
@@ -318,6 +334,19 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
                 self.ask_if_needed(symbol, now);
             }
         }
+        Ok(())
+    }
+
+    /// The venue's checksum is not the book's: only a new snapshot helps.
+    #[cold]
+    fn wrong_book(&mut self, symbol: usize, now: Instant) -> Result<(), RawError> {
+        self.counts.checksum_mismatches += 1;
+        let name = self.name(symbol);
+        (self.tell)(Event::ChecksumMismatch { symbol: name });
+        self.merge.symbols[symbol].follower.book_lost();
+        // Not at once: a venue whose checksums are never right must not be asked without a pause.
+        let due = now + self.asks[symbol].backoff.failed();
+        self.ask(symbol, due);
         Ok(())
     }
 
@@ -339,7 +368,12 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
     }
 
     /// A snapshot was fetched. Gives what is wrong with it.
-    pub(super) fn snapshot(&mut self, symbol: usize, body: &[u8], now: Instant) -> Result<Result<(), String>, RawError> {
+    pub(super) fn snapshot(
+        &mut self,
+        symbol: usize,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<Result<(), String>, RawError> {
         let received_ns = self.stamp(now);
         let text = match core::str::from_utf8(body) {
             Ok(text) => text,
@@ -354,12 +388,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
         outcome
     }
 
-    fn fetched(
-        &mut self,
-        symbol: usize,
-        message: &Message<'_>,
-        now: Instant,
-    ) -> Result<Result<(), String>, RawError> {
+    fn fetched(&mut self, symbol: usize, message: &Message<'_>, now: Instant) -> Result<Result<(), String>, RawError> {
         let mut items = message.items();
         let (Some(item), None) = (items.next(), items.next()) else {
             return Ok(Err("more than a snapshot".to_owned()));

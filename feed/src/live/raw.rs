@@ -197,8 +197,7 @@ impl<P: Platform> RawEnd<P> {
             counts: RawCounts::default(),
         };
         if platform.exists(overflow).map_err(|trouble| RawError::Overflow(trouble.into()))? {
-            end.overflow =
-                Some(Overflow::open(platform, overflow, &end.overflow_options).map_err(RawError::Overflow)?);
+            end.overflow = Some(Overflow::open(platform, overflow, &end.overflow_options).map_err(RawError::Overflow)?);
             end.behind = true;
         }
         Ok(end)

@@ -21,17 +21,29 @@ use super::dial::{Address, DialError, Dialer};
 pub(crate) enum RestError {
     Dial(DialError),
     /// Not within the time allowed.
-    TimedOut { after: Duration },
+    TimedOut {
+        after: Duration,
+    },
     /// The peer closed, or spoke something else.
     Http(hyper::Error),
     /// Longer than a body may be.
-    TooLong { most: usize },
+    TooLong {
+        most: usize,
+    },
     /// The venue sends what was not asked for.
-    Encoded { how: String },
+    Encoded {
+        how: String,
+    },
     /// The venue says: slower.
-    Limited { status: u16, retry_after: Option<Duration> },
+    Limited {
+        status: u16,
+        retry_after: Option<Duration>,
+    },
     /// The venue says no.
-    Status { status: u16, said: String },
+    Status {
+        status: u16,
+        said: String,
+    },
 }
 
 impl RestError {

@@ -29,9 +29,14 @@ use super::dial::{Address, DialError, Dialer, Transport};
 #[derive(Debug)]
 pub(crate) enum OpenError {
     Dial(DialError),
-    TimedOut { after: Duration },
+    TimedOut {
+        after: Duration,
+    },
     /// The peer said no, or spoke something else.
-    Refused { status: u16, said: String },
+    Refused {
+        status: u16,
+        said: String,
+    },
     Handshake(Box<WsError>),
 }
 
@@ -97,7 +102,9 @@ impl fmt::Display for Ended {
             Self::Protocol(why) => write!(f, "the venue broke the WebSocket protocol: {why}"),
             Self::Broken(why) => write!(f, "the connection broke: {why}"),
             Self::Silent { after } => write!(f, "silent for {} s", after.as_secs_f64()),
-            Self::Mute { after } => write!(f, "no message for {} s, while the other connection had some", after.as_secs_f64()),
+            Self::Mute { after } => {
+                write!(f, "no message for {} s, while the other connection had some", after.as_secs_f64())
+            }
         }
     }
 }
@@ -156,7 +163,9 @@ impl Socket {
 
     /// The next message. Also sends on what is still to be sent.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, Ended>> {
-        if self.unflushed && let Poll::Ready(done) = std::pin::Pin::new(&mut self.stream).poll_flush(cx) {
+        if self.unflushed
+            && let Poll::Ready(done) = std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+        {
             self.unflushed = false;
             if let Err(error) = done {
                 return Poll::Ready(Err(ended(error)));

@@ -116,7 +116,7 @@ pub(crate) fn wire(venue: Venue) -> Option<&'static dyn Wire> {
         Venue::BinanceSpot => &binance::SPOT,
         Venue::BinanceUsdm => &binance::USDM,
         Venue::BinanceCoinm => &binance::COINM,
-        #[allow(unreachable_patterns, reason = "venues that are only read from recordings")]
-        _ => return None,
+        Venue::Kraken => &kraken::Kraken,
+        Venue::Okx | Venue::Coinbase => return None,
     })
 }

@@ -113,10 +113,7 @@ mod tests {
         let symbols = [SPOT.symbol("btcUSDT"), SPOT.symbol("ethusdt")];
         let plan = Plan { symbols: &symbols, channels: &[Channel::Depth, Channel::Trade] };
         let path = SPOT.path(plan);
-        assert_eq!(
-            path,
-            "/stream?streams=btcusdt@depth@100ms/btcusdt@trade/ethusdt@depth@100ms/ethusdt@trade"
-        );
+        assert_eq!(path, "/stream?streams=btcusdt@depth@100ms/btcusdt@trade/ethusdt@depth@100ms/ethusdt@trade");
         assert_eq!(COINM.snapshot_path("BTCUSD_PERP"), "/dapi/v1/depth?symbol=BTCUSD_PERP&limit=1000");
     }
 }

@@ -96,7 +96,9 @@ mod tests {
         for message in messages.iter().chain(&Kraken.resubscribe("BTC/USD")) {
             let json: serde_json::Value = serde_json::from_str(message).unwrap();
             if json["params"]["channel"] == "book" && json["method"] == "subscribe" {
-                books.extend(json["params"]["symbol"].as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()));
+                books.extend(
+                    json["params"]["symbol"].as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()),
+                );
             }
         }
         assert_eq!(books.len(), 121);
