@@ -11,11 +11,13 @@
 //! ```
 //!
 //! The crates behind it: [`core`] (bytes and protocols), [`platform`] (what is asked of a system), [`storage`]
-//! (queues, the WAL, archive, tiers), [`checkpoint`] (snapshots and cursors), [`protocol`] (market-data records), [`feed`]
-//! (venues), [`etl`] (the refinery). This crate adds one thing: [`System`], the platform of the machine that it is built
-//! for. It holds no code of its own.
+//! (queues, the WAL, archive, tiers), [`checkpoint`] (snapshots and cursors), [`bus`] (processes that find each other),
+//! [`protocol`] (market-data records), [`feed`] (venues), [`etl`] (the refinery). This crate adds one thing: [`System`],
+//! the platform of the machine that it is built for. It holds no code of its own.
 #![forbid(unsafe_code)]
 
+/// Processes of one host that find each other by the file system.
+pub use chronicle_bus as bus;
 /// Snapshots of a program's state and its consumers' cursors, and the log cut behind them.
 ///
 /// ```no_run

@@ -8,6 +8,7 @@
 //!
 //! | Where | What is looked for |
 //! |---|---|
+//! | `registrations.rs` | owners that died or stand still, what is no registration |
 //! | `queues.rs` | damage, writers that died or stand still, readers that hold segments back, cursors, clocks, overflows |
 //! | `files.rs` | versions that are not ours, remains of crashes, rights |
 //! | `host.rs` | room, locked memory, huge pages |
@@ -17,10 +18,12 @@
 mod files;
 mod host;
 mod queues;
+mod registrations;
 
 use crate::run::{Failure, Outcome, TierArgs, Word, must_be_directory, print_json, with_stdout};
 use chronicle::{
     System,
+    bus::{Entry, Layout, Swept, sweep_entry},
     platform::{File, Lock, Open, Platform},
     storage::{
         recorder,
@@ -115,6 +118,8 @@ enum Cure {
     Record { root: Root, venue: Name },
     /// Put a cursor that cannot be read beside its name, under its lock.
     Aside { path: PathBuf },
+    /// Remove what a dead owner left of its registration, under the owner's lock.
+    Sweep { layout: Layout, entry: Entry },
     /// Remove remains of crashes, while these locks are held.
     Remove { paths: Vec<PathBuf>, locks: Vec<PathBuf> },
     /// Take rights away.
@@ -140,6 +145,7 @@ struct Report {
 pub(crate) fn run(args: Args) -> Outcome {
     let patient = patient(&args)?;
     let mut findings = Vec::new();
+    registrations::examine(&patient, &mut findings);
     queues::examine(&patient, &mut findings);
     files::examine(&patient, &mut findings);
     host::examine(&patient, &mut findings);
@@ -209,6 +215,11 @@ impl Cure {
                 System.rename(&path, &aside)?;
                 Ok(format!("put it aside as {}; the reader starts at the oldest frame", aside.display()))
             }
+            Cure::Sweep { layout, entry } => match sweep_entry(&System, &layout, &entry) {
+                Swept::Removed(_) => Ok(format!("removed what was left of {entry}")),
+                Swept::Held => Err(Failure::Problem("somebody has registered it meanwhile".to_owned())),
+                Swept::Refused(why) => Err(Failure::Problem(why)),
+            },
             Cure::Remove { paths, locks } => {
                 let held = hold(&locks)?.ok_or_else(|| Failure::Problem("somebody is at work there".to_owned()))?;
                 let mut removed = 0;

@@ -8,6 +8,7 @@
 //! 2 called wrongly (arguments, a root that does not exist, a name that is not there).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod book;
 mod cat;
 mod demo;
@@ -23,6 +24,7 @@ mod run;
 mod stop;
 mod tail;
 mod tier;
+mod top;
 mod verify;
 mod wal;
 
@@ -64,11 +66,14 @@ enum Command {
     Export(export::Args),
     Cat(cat::Args),
     Tail(tail::Args),
+    Top(top::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
     #[command(subcommand)]
     Wal(wal::Command),
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// The demo's own processes.
     #[command(subcommand, hide = true)]
     DemoPart(demo::Part),
@@ -84,10 +89,12 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Top(args) => top::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Wal(command) => wal::run(command),
+        Command::Bench(command) => bench::run(command),
         Command::DemoPart(part) => demo::part(part),
     };
     run::exit(outcome)

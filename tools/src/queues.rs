@@ -1,5 +1,6 @@
-//! Which queues lie under a directory: found by looking, as everything here is found.
+//! Which queues and registrations lie under a directory: found by looking, as everything here is found.
 
+use chronicle::bus::{Entry, Kind, Layout, layout::Place};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,5 +29,39 @@ fn visit(dir: &Path, deep: usize, found: &mut Vec<PathBuf>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             visit(&entry.path(), deep, found);
         }
+    }
+}
+
+/// The entries of the bus in a hot tier, registered or not, in their order.
+pub(crate) fn entries(hot: &Path) -> Vec<Entry> {
+    fn visit(layout: &Layout, branch: &Path, found: &mut Vec<Entry>) {
+        for entry in fs::read_dir(branch).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            match layout.place(&entry.path()) {
+                Place::Branch => visit(layout, &entry.path(), found),
+                Place::Entry(entry) => found.push(entry),
+                Place::Elsewhere => {}
+            }
+        }
+    }
+    let (layout, mut found) = (Layout::new(hot), Vec::new());
+    for kind in Kind::ALL {
+        visit(&layout, &layout.kind_dir(kind), &mut found);
+    }
+    found.sort();
+    found
+}
+
+/// A queue's name for people: its path below the hot tier, without what is the same for all of its kind.
+pub(crate) fn name(hot: &Path, queue: &Path) -> String {
+    let path = queue.strip_prefix(hot).unwrap_or(queue);
+    let text = path.to_string_lossy();
+    let text = text.strip_prefix("streams/").unwrap_or(&text);
+    match text.strip_prefix("orders/queue/") {
+        Some(rest) => format!("orders/{rest}"),
+        None if text.is_empty() => queue.to_string_lossy().into_owned(),
+        None => text.strip_suffix("/queue").unwrap_or(text).to_owned(),
     }
 }

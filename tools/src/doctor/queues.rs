@@ -104,9 +104,13 @@ fn holder(lock: &Path) -> Option<(u32, bool)> {
         let of_file = file.rsplit(':').next()?.parse() == Ok(inode);
         (kind == "WRITE" && of_file).then(|| pid.parse().ok()).flatten()
     })?;
+    Some((pid, is_stopped(pid)?))
+}
+
+/// Whether a process was stopped by a signal, where the system tells.
+pub(super) fn is_stopped(pid: u32) -> Option<bool> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let state = stat.rsplit(") ").next()?.chars().next()?;
-    Some((pid, state == 'T'))
+    Some(stat.rsplit(") ").next()?.starts_with('T'))
 }
 
 fn cursors(queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
