@@ -1,0 +1,330 @@
+//! The exchange's state in one place: markets, connections and what they hear, faults, kept books.
+//!
+//! One lock is around all of it, and nobody waits while holding it. That is slow next to a real venue and fast enough
+//! for this one, and it makes the answers simple: a snapshot, a mark and a stream's messages agree on what came first.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::faults::{Channel, Fault, Faults, NotFault, Occasion, What, lie};
+use crate::market::{Event, Symbol};
+use crate::outbox::{Out, Outbox};
+use crate::simulation::Simulation;
+use crate::snapshot::{Snapshot, Writing};
+use crate::venue::Venue;
+use crate::wire::binance::Words;
+
+/// Most books that are kept; the oldest goes first.
+const MARKS_MAX: usize = 256;
+
+/// Names a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(u64);
+
+/// A connection that listens.
+#[derive(Debug)]
+struct Session {
+    outbox: Outbox,
+    /// Messages stand in an envelope that names their stream.
+    combined: bool,
+    /// A message that leaves behind the next one.
+    held: Option<String>,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    venue: Venue,
+    simulation: Simulation,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Who hears what, and by what name the client calls it.
+    subscriptions: BTreeSet<(usize, Channel, SessionId, String)>,
+    session_count: u64,
+    /// What goes wrong.
+    pub(crate) faults: Faults,
+    /// Books as they were when somebody asked for stale ones.
+    stale: Vec<Snapshot>,
+    marks: VecDeque<(usize, Arc<Snapshot>)>,
+    paused: bool,
+    events: Vec<Event>,
+    sent_count: u64,
+}
+
+impl Floor {
+    /// A floor where nobody listens yet.
+    #[must_use]
+    pub(crate) fn new(venue: Venue, simulation: Simulation) -> Self {
+        Self {
+            venue,
+            simulation,
+            sessions: BTreeMap::new(),
+            subscriptions: BTreeSet::new(),
+            session_count: 0,
+            faults: Faults::default(),
+            stale: Vec::new(),
+            marks: VecDeque::new(),
+            paused: false,
+            events: Vec::new(),
+            sent_count: 0,
+        }
+    }
+
+    /// The market of a symbol, whatever the case of its letters.
+    #[must_use]
+    pub(crate) fn find(&self, symbol: &str) -> Option<usize> {
+        self.simulation.markets().iter().position(|market| market.symbol.name.eq_ignore_ascii_case(symbol))
+    }
+
+    /// A symbol.
+    #[must_use]
+    pub(crate) fn symbol(&self, market: usize) -> &Symbol {
+        &self.simulation.markets()[market].symbol
+    }
+
+    /// How many symbols there are.
+    #[must_use]
+    pub(crate) fn market_count(&self) -> usize {
+        self.simulation.markets().len()
+    }
+
+    /// The words about a symbol.
+    #[must_use]
+    pub(crate) fn words(&self, market: usize, now_ms: u64) -> Words<'_> {
+        Words { venue: self.venue, symbol: self.symbol(market), now_ms }
+    }
+
+    /// The book of a symbol.
+    #[must_use]
+    pub(crate) fn book(&self, market: usize, limit: usize) -> Snapshot {
+        let market = &self.simulation.markets()[market];
+        Snapshot::of(market, Writing::new(self.venue, &market.symbol), limit)
+    }
+
+    /// The book as it was when somebody asked for stale ones.
+    #[must_use]
+    pub(crate) fn stale_book(&self, market: usize) -> Option<&Snapshot> {
+        self.stale.get(market)
+    }
+
+    /// Arms a fault.
+    ///
+    /// # Errors
+    ///
+    /// If too many are.
+    pub(crate) fn misbehave(&mut self, fault: Fault) -> Result<u64, NotFault> {
+        if fault.what == What::SnapshotStale {
+            self.stale = (0..self.market_count()).map(|market| self.book(market, usize::MAX)).collect();
+        }
+        self.faults.arm(fault)
+    }
+
+    /// Lets a connection listen; it hears nothing before it subscribes.
+    pub(crate) fn join(&mut self, outbox: Outbox, combined: bool) -> SessionId {
+        self.session_count += 1;
+        let id = SessionId(self.session_count);
+        self.sessions.insert(id, Session { outbox, combined, held: None });
+        id
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn leave(&mut self, id: SessionId) {
+        self.sessions.remove(&id);
+        self.subscriptions.retain(|(_, _, session, _)| *session != id);
+    }
+
+    /// Lets a connection hear a stream. A name that is no stream's is taken in silence, as the venue does.
+    pub(crate) fn subscribe(&mut self, id: SessionId, name: &str) {
+        if let Some((market, channel)) = self.stream(name) {
+            self.subscriptions.insert((market, channel, id, name.to_owned()));
+        }
+    }
+
+    /// The opposite.
+    pub(crate) fn unsubscribe(&mut self, id: SessionId, name: &str) {
+        if let Some((market, channel)) = self.stream(name) {
+            self.subscriptions.remove(&(market, channel, id, name.to_owned()));
+        }
+    }
+
+    /// What a connection hears.
+    #[must_use]
+    pub(crate) fn subscribed(&self, id: SessionId) -> Vec<&str> {
+        self.subscriptions.iter().filter(|(_, _, session, _)| *session == id).map(|(.., name)| name.as_str()).collect()
+    }
+
+    /// `btcusdt@depth@100ms` and the like. All depth streams have the exchange's one pace, whatever they ask for.
+    fn stream(&self, name: &str) -> Option<(usize, Channel)> {
+        let (symbol, channel) = name.split_once('@')?;
+        let channel = match channel {
+            "depth" | "depth@0ms" | "depth@100ms" | "depth@250ms" | "depth@500ms" | "depth@1000ms" => Channel::Depth,
+            "trade" => Channel::Trade,
+            "bookTicker" => Channel::Ticker,
+            _ => return None,
+        };
+        Some((self.find(symbol)?, channel))
+    }
+
+    /// Sends an answer or a notice to one connection.
+    pub(crate) fn tell(&mut self, id: SessionId, text: String) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.outbox.push(Out::Text(text.into()));
+        }
+    }
+
+    /// Sends a message to all who hear the channel.
+    fn publish(&mut self, market: usize, channel: Channel, data: &str) {
+        let from = (market, channel, SessionId(0), String::new());
+        let listeners = self.subscriptions.range(from..).take_while(|(m, c, ..)| (*m, *c) == (market, channel));
+        let symbol = &self.simulation.markets()[market].symbol.name;
+        for (_, _, id, name) in listeners {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let text = match session.combined {
+                true => format!("{{\"stream\":\"{name}\",\"data\":{data}}}"),
+                false => data.to_owned(),
+            };
+            self.sent_count += 1;
+            session.send(text, self.faults.fire(Occasion::Message(channel), symbol));
+        }
+    }
+
+    /// Lets the crowd of every symbol do so many things.
+    pub(crate) fn step(&mut self, steps: u64, now_ms: u64) {
+        if self.paused {
+            return;
+        }
+        for market in 0..self.market_count() {
+            for _ in 0..steps {
+                let mut events = std::mem::take(&mut self.events);
+                self.simulation.step(market, now_ms, &mut events);
+                self.tell_events(market, now_ms, events);
+            }
+        }
+    }
+
+    /// Tells what happened in a market, and keeps the list's memory.
+    fn tell_events(&mut self, market: usize, now_ms: u64, mut events: Vec<Event>) {
+        for event in events.drain(..) {
+            let (channel, data) = match event {
+                Event::Trade(trade) => (Channel::Trade, self.words(market, now_ms).trade(&trade)),
+                Event::Ticker(ticker) => (Channel::Ticker, self.words(market, now_ms).ticker(&ticker)),
+            };
+            self.publish(market, channel, &data);
+        }
+        self.events = events;
+    }
+
+    /// Tells what changed in every book since the last time.
+    pub(crate) fn flush(&mut self, now_ms: u64) {
+        for market in 0..self.market_count() {
+            self.flush_market(market, now_ms);
+        }
+    }
+
+    fn flush_market(&mut self, market: usize, now_ms: u64) {
+        if let Some(depth) = self.simulation.take_depth(market) {
+            let data = self.words(market, now_ms).depth(&depth);
+            self.publish(market, Channel::Depth, &data);
+        }
+    }
+
+    /// Keeps the book of a symbol as it is now, after telling what changed: its update is the last of a depth event, so
+    /// that whoever applied that event must have this book. Returns the update.
+    pub(crate) fn mark(&mut self, market: usize, now_ms: u64) -> u64 {
+        self.flush_market(market, now_ms);
+        let book = self.book(market, usize::MAX);
+        let id = book.last_update_id;
+        if self.marked(market, id).is_none() {
+            if self.marks.len() == MARKS_MAX {
+                self.marks.pop_front();
+            }
+            self.marks.push_back((market, Arc::new(book)));
+        }
+        id
+    }
+
+    /// A book that was kept.
+    #[must_use]
+    pub(crate) fn marked(&self, market: usize, update_id: u64) -> Option<Arc<Snapshot>> {
+        let mut marks = self.marks.iter();
+        let found = marks.find(|(m, book)| (*m, book.last_update_id) == (market, update_id));
+        found.map(|(_, book)| Arc::clone(book))
+    }
+
+    /// The updates at which the book of a symbol was kept.
+    pub(crate) fn marks(&self, market: usize) -> impl Iterator<Item = u64> {
+        self.marks.iter().filter(move |(m, _)| *m == market).map(|(_, book)| book.last_update_id)
+    }
+
+    /// Stops the crowd, after telling what changed: until it goes on, only clients' orders change anything.
+    pub(crate) fn pause(&mut self, now_ms: u64) {
+        self.paused = true;
+        self.flush(now_ms);
+    }
+
+    /// Lets the crowd go on.
+    pub(crate) const fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// How things stand, as JSON.
+    #[must_use]
+    pub(crate) fn status(&self) -> String {
+        let mut out = format!(
+            "{{\"venue\":\"{}\",\"paused\":{},\"sessions\":{},\"sessions_ever\":{},\"subscriptions\":{},\
+             \"messages\":{},\"orders\":{},\"symbols\":[",
+            self.venue,
+            self.paused,
+            self.sessions.len(),
+            self.session_count,
+            self.subscriptions.len(),
+            self.sent_count,
+            self.simulation.orders().all().len(),
+        );
+        for (at, market) in self.simulation.markets().iter().enumerate() {
+            // Writing into a `String` cannot fail.
+            let _ = write!(
+                out,
+                "{}{{\"symbol\":\"{}\",\"last_update_id\":{},\"resting\":{}}}",
+                if at == 0 { "" } else { "," },
+                market.symbol.name,
+                market.last_update(),
+                market.book().resting_count(),
+            );
+        }
+        out.push_str("]}");
+        out
+    }
+}
+
+impl Session {
+    /// Sends a message, or does what goes wrong with it.
+    fn send(&mut self, mut text: String, what: Vec<What>) {
+        let (mut times, mut hold) = (1, false);
+        for what in what {
+            match what {
+                What::Skip => times = 0,
+                What::Duplicate => times = 2,
+                What::Reorder => hold = true,
+                What::Lie(field, by) => text = lie(&text, &field, by),
+                What::Drop(_) => {
+                    self.outbox.push(Out::Fault(what));
+                    times = 0;
+                }
+                other => self.outbox.push(Out::Fault(other)),
+            }
+        }
+        if hold && self.held.is_none() {
+            self.held = Some(text);
+            return;
+        }
+        for _ in 0..times {
+            self.outbox.push(Out::Text(text.clone().into()));
+        }
+        if times > 0
+            && let Some(held) = self.held.take()
+        {
+            self.outbox.push(Out::Text(held.into()));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Venues' words: events, books and answers as text. Everything here is a function from values to text.
+
+pub mod binance;
