@@ -293,3 +293,40 @@ fn readers_on_real_files_follow_a_writer_at_work() {
     assert_eq!(records, 2000);
     serde_json::to_string(&inspect(&linux, &dir).unwrap()).unwrap();
 }
+
+/// The oldest record is another one at any moment: who asks for the oldest gets what is the oldest then.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_finds_the_oldest_record_while_segments_are_retired() {
+    use chronicle_platform_linux::Linux;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        Options { segment_len: 128 << 10, batch_len: 8 << 10, retain_bytes: Some(512 << 10), ..Options::default() };
+    let (wal, _) = Wal::open(&Linux, dir.path(), &options).unwrap();
+    let done = AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                last = wal.append(&payload(last + 1)).unwrap();
+                if last % 64 == 0 {
+                    wal.commit(last).unwrap();
+                }
+            }
+        });
+        let (began, mut opened) = (std::time::Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(1) || wal.stats().retired < 20 {
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", wal.stats());
+            match WalReader::open(&Linux, dir.path(), 0, ReaderOptions::default()) {
+                Ok(_) => opened += 1,
+                // Ten other ones were the oldest meanwhile.
+                Err(ReadError::Failed(chronicle_storage::Error::Busy { .. })) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        opened
+    });
+    assert!(opened > 0);
+}

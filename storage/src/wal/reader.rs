@@ -231,13 +231,20 @@ impl<P: Platform> WalReader<P> {
     }
 
     fn start(&mut self, from: u64) -> std::result::Result<(), ReadError> {
-        let first_seq = self.first_seq();
-        if from != 0 && from < first_seq {
-            return Err(ReadError::Gone { first_seq });
+        for _ in 0..TRIES {
+            let first_seq = self.first_seq();
+            if from != 0 && from < first_seq {
+                return Err(ReadError::Gone { first_seq });
+            }
+            self.next_seq = from.max(first_seq);
+            self.controls_given = 0;
+            match self.find() {
+                // The oldest was retired between the look at what there is and the look into it: another one is the oldest.
+                Err(ReadError::Gone { .. }) if from == 0 => {}
+                found => return found,
+            }
         }
-        self.next_seq = from.max(first_seq);
-        self.controls_given = 0;
-        self.find()
+        Err(Error::Busy { path: self.names.dir().to_path_buf() }.into())
     }
 
     /// The next record, or control frame if those were asked for; nothing if there is none for now.
