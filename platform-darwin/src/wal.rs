@@ -75,6 +75,7 @@ impl DarwinWal {
             driver: "pwrite and F_FULLFSYNC",
             direct: false,
             sync: SyncBy::Op,
+            ends_in_submit: true,
             durable,
             why: (!why.is_empty()).then(|| why.join("; ")),
             measured: Vec::new(),

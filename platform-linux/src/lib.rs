@@ -179,7 +179,10 @@ impl Platform for Linux {
         wait::wait(map.word(offset), map.path(), seen, timeout)
     }
     fn wake(&self, map: &LinuxMapMut, offset: usize) -> Result<()> {
-        wait::wake(map.word(offset), map.path())
+        wait::wake(map.word(offset), map.path(), i32::MAX.cast_unsigned())
+    }
+    fn wake_one(&self, map: &LinuxMapMut, offset: usize) -> Result<()> {
+        wait::wake(map.word(offset), map.path(), 1)
     }
     fn register_barrier(&self) -> Result<()> {
         wait::register_barrier()

@@ -32,9 +32,9 @@ pub(crate) fn wait(word: &AtomicU32, path: &Path, seen: u32, timeout: Duration) 
     }
 }
 
-/// Wakes every sleeper on `word`.
-pub(crate) fn wake(word: &AtomicU32, path: &Path) -> Result<()> {
-    match futex::wake(word, SHARED, i32::MAX.cast_unsigned()) {
+/// Wakes sleepers on `word`, at most so many.
+pub(crate) fn wake(word: &AtomicU32, path: &Path, most: u32) -> Result<()> {
+    match futex::wake(word, SHARED, most) {
         Ok(_) => Ok(()),
         Err(errno) => Err(Trouble::new("wake", path, errno)),
     }

@@ -284,6 +284,10 @@ pub trait Platform: Clone + Debug + Send + Sync + 'static {
     fn wait_mut(&self, map: &Self::MapMut, offset: usize, seen: u32, timeout: Duration) -> Result<Woken>;
     /// Wakes all who sleep on the word, in any process.
     fn wake(&self, map: &Self::MapMut, offset: usize) -> Result<()>;
+    /// Wakes one of them at least, and where the system can, no more.
+    fn wake_one(&self, map: &Self::MapMut, offset: usize) -> Result<()> {
+        self.wake(map, offset)
+    }
     /// Registers this process to be reached by barriers; before the first append of a writer in asymmetric mode.
     fn register_barrier(&self) -> Result<()>;
     /// A full memory barrier on every running thread of every registered process.

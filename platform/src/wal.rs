@@ -95,6 +95,9 @@ pub struct WalMode {
     pub direct: bool,
     /// How this driver is best asked to make writes durable: by a flag of each write, or by a sync of its own. It obeys both.
     pub sync: SyncBy,
+    /// An operation has ended when `submit` returns, which waited for it in the thread that called; several threads may be
+    /// in it at once, and [`WalDriver::reap`] never waits.
+    pub ends_in_submit: bool,
     /// Whether an acknowledged write survives a power cut. False where the log lies in memory (tmpfs), where a sync
     /// succeeds and means nothing, and on a simulated disk that lies.
     pub durable: bool,
@@ -134,7 +137,7 @@ pub trait WalDriver: Debug + Send + Sync + 'static {
     fn mode(&self) -> &WalMode;
 
     /// Opens the file of a segment, in this driver's own way; operations name it by its id from now on. The file has its
-    /// full length, of which every byte has been written.
+    /// full length, allocated; where writes carry their syncs, every byte of it has been written.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //! ```text
 //! uring ──refused──▶ direct ──refused──▶ buffered          each step with its reason, in `WalMode::why`
 //! auto: measured, if a directory was given for it; else
-//!       one in flight → direct      who submits waits anyway, and the flush waits for no thread of the kernel's
-//!       more, or one thread → uring  to have several in flight, or to do something else meanwhile
+//!       one or two in flight → direct  who submits waits anyway, and the flush waits for no thread of the kernel's
+//!       more, or one thread  → uring   to have several in flight, or to do something else meanwhile
 //! ```
 
 use super::{
@@ -35,7 +35,7 @@ pub(super) fn choose(memory: Arc<LinuxMapMut>, lock: &LinuxFile, options: &WalOp
                 }
             }
             let fastest = measured.iter().min_by_key(|(_, time)| *time);
-            let unmeasured = if options.depth > 1 || options.one_thread { WalWay::Uring } else { WalWay::Direct };
+            let unmeasured = if options.depth > 2 || options.one_thread { WalWay::Uring } else { WalWay::Direct };
             fastest.map_or(unmeasured, |(way, _)| *way)
         }
         way => way,
@@ -50,6 +50,7 @@ pub(super) fn choose(memory: Arc<LinuxMapMut>, lock: &LinuxFile, options: &WalOp
         driver,
         direct: got != WalWay::Buffered,
         sync: if got == WalWay::Buffered { SyncBy::Op } else { SyncBy::Write },
+        ends_in_submit: got != WalWay::Uring,
         durable,
         why: (!why.is_empty()).then(|| why.join("; ")),
         measured,

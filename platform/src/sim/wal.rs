@@ -64,6 +64,7 @@ impl SimWal {
             driver: "simulated",
             direct: way != WalWay::Buffered,
             sync: if way == WalWay::Buffered { SyncBy::Op } else { SyncBy::Write },
+            ends_in_submit: way == WalWay::Direct,
             durable: why.is_none(),
             why,
             measured: Vec::new(),

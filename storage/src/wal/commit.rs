@@ -1,25 +1,29 @@
 //! Waiting for durability: who writes, who sleeps, who is woken.
 //!
-//! One thread *leads*: it gives the driver what was gathered, waits for the device, and tells whom it concerns. Whoever
-//! commits while nobody leads does so itself, so a lone committer is never woken by anybody. Whoever commits meanwhile
-//! joins a *group*: those whose frames go out with the next batches, and who sleep on one word. The leader that is done
-//! with its own frame leaves; if others wait, a thread of the log's own, the *helper*, goes on for it until nobody does.
+//! Who *leads* gives the driver what was gathered, waits for the device, and tells whom it concerns. Whoever commits while
+//! one more may lead does so itself, so a lone committer is never woken by anybody. Whoever commits meanwhile joins a
+//! *group*: those whose frames go out with the next batches, and who sleep on one word.
 //!
 //! ```text
-//! committer, nobody leads      lead: hand out ─ wait for the device ─ tell ─ own frame durable? leave
-//! committer, somebody leads    join the open group, sleep on its word
-//! helper                       hand out what was gathered
-//!                              wait for the device
-//!                              nothing else under way?  wake the group (one call), let those who return append again,
-//!                                                       and hand out when no more come
-//!                              else                     hand out first, then wake
+//! by calls       as many lead as writes may be in flight, each waits in its own write
+//!                  its write ends: wake whom it concerns (one call), let them append, leave
+//!                  frames were gathered meanwhile: one of those who wait for them is woken to lead
+//!                  its own frame waits for a batch before it: leave, sleep with the others
+//! through a ring one leads, and when its own frame is durable a thread of the log's own, the helper, for those who wait
+//!                  hand out what was gathered, wait for the device
+//!                  nothing else under way?  wake the group, let those who return append again, hand out when no more come
+//!                  else                     hand out first, then wake
 //! ```
 //!
 //! **Why so.** With 64 committers the device is the smaller part: the larger one is waking threads. A group is woken by one
-//! system call and nobody else is; its members find the answer in one atomic word and take no lock on their way out. And
-//! since those who were woken mostly come back with another frame, the helper lets them: it yields as long as frames keep
-//! coming, so that one write carries them all. When nobody comes that costs one yield. A helper costs a lone committer
-//! two switches of threads, so it sleeps until two meet. Decision 9 has the figures.
+//! system call and nobody else is; its members find the answer in one atomic word and take no lock on their way out. Since
+//! those who were woken mostly come back with another frame, they are let: one yield, and one write carries them all. By
+//! calls two write at once: while one batch is flushed the next one is on its way. Decision 9 has the figures.
+//!
+//! **Nothing is lost between two leaders.** What is gathered, handed out and done is decided under the lock; by calls an
+//! outcome is taken from the driver under it too, so a leader whose outcome another one took finds it in the machine.
+//! Who leaves looks under the same lock for somebody to lead next, and who is woken for that and finds others leading
+//! sleeps again: the last of those looks too. Whoever sleeps looks again after a bounded time.
 //!
 //! Futures and callbacks are kept in order of their frames; the leader takes them out under the lock and calls them
 //! without it.
@@ -140,8 +144,7 @@ const YIELDS: u32 = 128;
 /// Whom to wake, taken out under the lock.
 #[derive(Default)]
 struct Woken {
-    /// And one whose member shall lead next.
-    groups: [Option<u64>; WOKEN_MAX + 1],
+    groups: [Option<u64>; WOKEN_MAX],
     count: usize,
     members: u32,
 }
@@ -201,7 +204,7 @@ impl<P: Platform> Core<P> {
         group.number
     }
 
-    fn has_waiting(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         !self.groups.is_empty() || !self.waiting.is_empty()
     }
 }
@@ -230,30 +233,66 @@ impl<P: Platform> Shared<P> {
     }
 
     fn wait_for<'a>(&'a self, mut core: Guard<'a, P>, target: Target) -> std::result::Result<(), CommitError> {
-        if let Some(answer) = core.answer(target) {
-            return answer;
-        }
-        if !core.leader {
-            core.leader = true;
-            return self.lead(core, target);
-        }
-        let word = Word::Group(core.join(target));
+        let mut word = None;
         loop {
-            let seen = self.look(&core, word);
+            if let Some(answer) = core.answer(target) {
+                return answer;
+            }
+            if core.take_lead() {
+                if !self.ends_in_submit() {
+                    return self.lead(core, target);
+                }
+                let (answer, guard) = self.write(core, target);
+                if let Some(answer) = answer {
+                    self.leave(guard);
+                    return answer;
+                }
+                core = guard;
+            }
+            let group = *word.get_or_insert_with(|| Word::Group(core.join(target)));
+            let seen = self.look(&core, group);
             drop(core);
-            self.sleep(word, seen);
+            self.sleep(group, seen);
             if let Target::Seq(seq) = target
                 && self.durable() >= seq
             {
                 return Ok(());
             }
             core = self.lock();
-            if let Some(answer) = core.answer(target) {
-                return answer;
+        }
+    }
+
+    /// Writes until the target is reached, beside others who do. The caller has taken the lead, and keeps it with an answer;
+    /// without one it has lost it, for what is left to wait for is on its way by another thread.
+    fn write<'a>(
+        &'a self,
+        mut core: Guard<'a, P>,
+        target: Target,
+    ) -> (Option<std::result::Result<(), CommitError>>, Guard<'a, P>) {
+        loop {
+            let did;
+            (did, core) = self.hand_out_some(core);
+            let answer = core.answer(target);
+            let woken = self.cover(&mut core);
+            if woken.count > 0 || self.is_call_due(&core) {
+                let members = woken.members;
+                drop(core);
+                self.tell(woken);
+                if answer.is_some() && members > 0 {
+                    // Those who were woken append first: what they bring goes out in the next write, together.
+                    std::thread::yield_now();
+                }
+                core = self.lock();
             }
-            if !core.leader {
-                core.leader = true;
-                return self.lead(core, target);
+            if answer.is_some() {
+                return (answer, core);
+            }
+            if !did && core.is_flying() {
+                core.leaders -= 1;
+                return (None, core);
+            }
+            if !did {
+                core = self.await_room(core);
             }
         }
     }
@@ -286,27 +325,31 @@ impl<P: Platform> Shared<P> {
         if core.is_flying() { self.take_in(core, true) } else { self.await_room(core) }
     }
 
-    /// Leaves the lead: to the helper if somebody still waits, else to whoever comes.
+    /// Leaves the lead: to one of those who wait, to the helper for them, else to whoever comes.
     pub(super) fn leave<'a>(&'a self, mut core: Guard<'a, P>) {
         if core.retire_due {
             // Perhaps nobody comes for long.
             core = self.hand_out(core);
         }
-        let mut woken = self.cover(&mut core);
+        let woken = self.cover(&mut core);
+        core.leaders -= 1;
         let mut helper = false;
-        core.leader = false;
+        let mut next = None;
         if core.has_waiting() && !core.machine.is_poisoned() {
-            helper = self.call_helper(&mut core);
-            if !helper && let Some(group) = core.groups.front() {
-                // One of them leads next, and is woken with the rest of its group.
-                let number = group.number;
-                self.bump(&core, Word::Group(number));
-                woken.groups[woken.count] = Some(number);
-                woken.count += 1;
+            next = self.next_leader(&core);
+            if next.is_none() && core.leaders == 0 {
+                helper = self.call_helper(&mut core);
             }
+        }
+        if let Some(word) = next {
+            core.stats.wakeups += 1;
+            self.bump(&core, word);
         }
         let calls = self.is_call_due(&core);
         drop(core);
+        if let Some(word) = next {
+            self.wake_one(word);
+        }
         if helper {
             self.wake(Word::Helper);
         }
@@ -315,12 +358,26 @@ impl<P: Platform> Shared<P> {
         }
     }
 
+    /// Where one sleeps who shall lead next: of those whose frames are gathered, or if nobody writes, of those who wait
+    /// longest.
+    fn next_leader(&self, core: &Core<P>) -> Option<Word> {
+        if !self.ends_in_submit() && self.has_threads() {
+            // The helper: one thread that keeps a ring busy.
+            return None;
+        }
+        let group = match core.groups.back() {
+            gathered if core.group_open => gathered,
+            _ if core.leaders == 0 => core.groups.front(),
+            _ => None,
+        };
+        group.map(|group| Word::Group(group.number))
+    }
+
     /// Makes the helper lead. It must be woken then.
     fn call_helper(&self, core: &mut Core<P>) -> bool {
-        if !self.has_threads() || core.leader {
+        if !self.has_threads() || core.helper_leads || !core.take_lead() {
             return false;
         }
-        core.leader = true;
         core.helper_leads = true;
         core.stats.wakeups += 1;
         self.bump(core, Word::Helper);
@@ -420,10 +477,9 @@ impl<P: Platform> Shared<P> {
     /// Does what can be done without waiting, or with one wait. Whether something is under way.
     pub(super) fn drive(&self, wait: bool) -> bool {
         let mut core = self.lock();
-        if core.leader {
+        if !core.take_lead() {
             return true;
         }
-        core.leader = true;
         core = self.hand_out(core);
         core = self.take_in(core, wait);
         core = self.hand_out(core);
@@ -454,18 +510,25 @@ impl<P: Platform> Shared<P> {
         loop {
             if core.stop {
                 core.helper_leads = false;
-                core.leader = false;
+                core.leaders -= 1;
                 return core;
             }
-            core = self.hand_out(core);
+            let did;
+            (did, core) = self.hand_out_some(core);
             let due = self.is_call_due(&core) || core.groups.front().is_some_and(|group| core.is_group_covered(group));
-            if core.is_flying() || core.has_waiting() && !due {
+            if self.ends_in_submit() && !did && !due && core.is_flying() {
+                // Committers write; the last of them calls again if somebody is left.
+                core.helper_leads = false;
+                core.leaders -= 1;
+                return core;
+            }
+            if !self.ends_in_submit() && core.is_flying() || !did && core.has_waiting() && !due {
                 core = self.step(core);
             }
             let woken = self.cover(&mut core);
             // With nothing under way those who are woken now may share the next write; otherwise the device is kept busy.
             let gather = woken.members > 0 && !core.is_flying() && !core.machine.is_poisoned();
-            if !gather {
+            if !gather && !self.ends_in_submit() {
                 core = self.hand_out(core);
             }
             if woken.count > 0 || self.is_call_due(&core) {
@@ -479,7 +542,7 @@ impl<P: Platform> Shared<P> {
             let more = core.has_waiting() || core.is_flying();
             if !more || core.machine.is_poisoned() && !core.has_waiting() {
                 core.helper_leads = false;
-                core.leader = false;
+                core.leaders -= 1;
                 return core;
             }
         }

@@ -164,6 +164,7 @@ impl<P: Platform> Opening<'_, P> {
         let memory = Arc::new(self.platform.memory(layout.size(), &MemoryOptions::default())?.map);
         let driver = self.platform.wal(memory.clone(), self.lock, &self.options.driver(self.names))?;
         config.sync = self.options.sync_by(driver.mode());
+        config.depth = self.options.depth_by(driver.mode());
 
         let clean = self.recovered.report.clean;
         let resumed = match self.recovered.chain.last() {

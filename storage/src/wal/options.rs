@@ -47,7 +47,7 @@ pub enum Threads {
 /// ```
 /// use chronicle_storage::wal::Options;
 /// let options = Options { segment_len: 16 << 20, ..Options::default() };
-/// assert_eq!((options.depth, options.block_size), (1, 4096));
+/// assert_eq!((options.depth, options.block_size), (0, 4096));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -58,8 +58,10 @@ pub struct Options {
     pub batch_len: u32,
     /// What a write begins at and is a multiple of: a power of two from 512 bytes to 64 KiB.
     pub block_size: u32,
-    /// Writes in flight at once: 1 to 8. One, unless a device is known that makes several durable at once: where their
-    /// flushes queue up, and they mostly do, whatever comes during one write is better off in the next one together.
+    /// Writes in flight at once: 1 to 8; 0, the default, is what suits the way. By calls that is two: while one committer
+    /// waits for the device another one writes what has gathered. Through a ring it is one: more pay where a device makes
+    /// several writes durable at once, and where their flushes queue up, as they mostly do, what comes during one write is
+    /// better off in the next one together.
     pub depth: u8,
     /// Bytes kept for what each segment repeats at its head: the newest vote and meta value, and the truncations that
     /// still matter.
@@ -68,7 +70,7 @@ pub struct Options {
     ///
     /// [`WalWay::Auto`] is, on Linux, calls that return when the bytes are durable: whoever writes waits for that anyway,
     /// and the flush is done in its own thread, where a ring leaves it to a thread of the kernel's that waits for a
-    /// processor. With [`Threads::One`], which has more to do than wait, and with a `depth` above 1 it is the ring.
+    /// processor. With [`Threads::One`], which has more to do than wait, and with a `depth` above 2 it is the ring.
     pub way: WalWay,
     /// With [`WalWay::Auto`]: finds out at open which way is the fastest here, by a scratch file in the log's directory.
     pub measure: bool,
@@ -109,7 +111,7 @@ impl Default for Options {
             segment_len: config.segment_len,
             batch_len: config.batch_len,
             block_size: config.block_size,
-            depth: 1,
+            depth: 0,
             carry_len: config.carry_len,
             way: WalWay::Auto,
             measure: false,
@@ -158,12 +160,25 @@ impl Options {
             block_size: self.block_size,
             batch_len: self.batch_len,
             segment_len: self.segment_len,
-            depth: self.depth,
+            depth: self.depth_max(),
             sync,
             carry_len: self.carry_len,
             #[cfg(feature = "planted")]
             planted: self.planted.machine,
             ..Config::default()
+        }
+    }
+
+    /// Most writes in flight, whatever the way turns out to be.
+    fn depth_max(&self) -> u8 {
+        if self.depth == 0 { 2 } else { self.depth }
+    }
+
+    /// Writes in flight by the way that it turned out to be.
+    pub(crate) fn depth_by(&self, mode: &WalMode) -> u8 {
+        match self.depth {
+            0 if !mode.ends_in_submit => 1,
+            _ => self.depth_max(),
         }
     }
 
@@ -181,7 +196,7 @@ impl Options {
     pub(crate) fn driver(&self, names: &Names) -> WalOptions {
         WalOptions {
             way: self.way,
-            depth: self.depth,
+            depth: self.depth_max(),
             block_size: self.block_size,
             one_thread: self.threads == Threads::One,
             measure: self.measure.then(|| names.dir().to_path_buf()),

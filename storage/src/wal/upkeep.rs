@@ -2,7 +2,8 @@
 //!
 //! A *spare* is a file of full length, every byte of it written and synced: a write into it later changes nothing that a
 //! file system would have to note, which is what makes a durable write one write. Making one takes as long as writing a
-//! segment, so it is done ahead; publishing one is a block, two syncs and a rename.
+//! segment, so it is done ahead; publishing one is a block, two syncs and a rename. A log that syncs on commit only has
+//! no durable writes: its spares are allocated and not written.
 //!
 //! ```text
 //! making:      spare-{n}.tmp   allocate ─ fill ─ sync ─ rename ─▶ spare-{n}.spare
@@ -14,11 +15,12 @@
 //! log still has room in the segments that it has, and told to the appends that would need more.
 
 use super::{
+    SyncPolicy,
     names::Names,
     writer::{AppendError, Core, Guard, Shared, Word},
 };
 use crate::{Error, Result};
-use chronicle_core::wal::{Header, Op, Outcome};
+use chronicle_core::wal::{Header, Op, Outcome, RetireError};
 use chronicle_platform::{File, Open, Platform, TroubleKind, WalDriver};
 use std::{path::PathBuf, sync::Arc};
 
@@ -41,22 +43,29 @@ pub(super) struct Spare {
 
 /// Bytes that are filled and synced at a time, so that what is urgent need not wait for a whole spare.
 const STRETCH: u64 = 4 << 20;
+/// Segments behind the newest that are open, not durable to their end, before a log that syncs on commit only is told to sync,
+const OPEN_MANY: u64 = 8;
+/// and before appends wait: a driver has room for 16.
+pub(super) const OPEN_MAX: u64 = 12;
 /// Tries to publish a segment, each with another spare.
 const TRIES: u32 = 3;
 
-/// Makes a file of `len` written bytes under its final name for spares; between stretches, `pause` may do something else.
-pub(super) fn make_spare<P: Platform>(
+/// Makes a file of `len` bytes under its final name for spares, all of them written if writes will carry their syncs;
+/// between stretches, `pause` may do something else.
+fn make_spare<P: Platform>(
     platform: &P,
     names: &Names,
     n: u64,
     len: u64,
+    policy: SyncPolicy,
     mut pause: impl FnMut(),
 ) -> Result<Spare> {
     let (making, path) = (names.making_spare(n), names.spare(n));
     let file = platform.open(&making, Open::Create)?;
     let made = (|| {
         file.allocate(len)?;
-        let mut at = 0;
+        // One sync for a whole commit notes what was written first as cheaply as the bytes themselves.
+        let mut at = if policy == SyncPolicy::OnCommit { len } else { 0 };
         while at < len {
             let to = len.min(at + STRETCH);
             file.fill(at, to)?;
@@ -118,14 +127,14 @@ pub(super) fn chores<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a,
         core = match op {
             Op::Prepare { header, .. } => prepare(shared, core, &op, header),
             Op::Recycle { segment, .. } => recycle(shared, core, &op, segment),
-            Op::Write { .. } | Op::Sync { .. } => unreachable!("the driver has these"),
+            Op::Sync { .. } => sync(shared, core, &op),
+            Op::Write { .. } => unreachable!("the driver has these"),
         };
         core = close_unused(shared, core);
         shared.publish(&mut core);
         retire(&mut core, shared.options.retain_bytes);
-        if core.retire_due && core.chores.is_empty() && !core.leader {
+        if core.retire_due && core.chores.is_empty() && core.take_lead() {
             // The next segment goes as well, though nobody may come who leads.
-            core.leader = true;
             core = shared.hand_out(core);
             shared.leave(core);
             core = shared.lock();
@@ -156,7 +165,8 @@ fn prepare<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
         let spare = match spare {
             Some(spare) => Ok(spare),
             // An append saw one, and it was no good.
-            None => make_spare(&shared.platform, &shared.names, n, shared.segment_len, || ()).map_err(Failed::Spare),
+            None => make_spare(&shared.platform, &shared.names, n, shared.segment_len, shared.options.sync, || ())
+                .map_err(Failed::Spare),
         };
         let done = spare.and_then(|spare| match publish(shared, &spare, header) {
             Ok(()) => Ok(spare.recycled),
@@ -182,8 +192,10 @@ fn prepare<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
                 core.stats.recycled += u64::from(recycled);
                 core.retire_refused = false;
                 // A segment that has ended becomes durable, asked for or not, so that its file can be closed; and with it what
-                // the new one repeats, so that older ones can be retired.
-                core.machine.demand(header.first_seq);
+                // the new one repeats, so that older ones can be retired. Who wants syncs for commits only has some open.
+                if shared.options.sync != SyncPolicy::OnCommit || core.open_behind() >= OPEN_MANY {
+                    core.machine.demand(header.first_seq);
+                }
                 return core;
             }
             Err(Failed::Spare(error)) if attempt < TRIES && !core.machine.is_poisoned() => {
@@ -198,6 +210,21 @@ fn prepare<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// A sync that nobody waited for when it was taken out: somebody may by now.
+fn sync<'a, P: Platform>(shared: &'a Shared<P>, core: Guard<'a, P>, op: &Op) -> Guard<'a, P> {
+    drop(core);
+    let taken = shared.driver.submit(op);
+    let mut core = shared.lock();
+    if let Err(trouble) = taken {
+        core.completed(&shared.names, op.id(), Outcome::Failed(trouble.errno().unwrap_or(0)), Some(trouble));
+        shared.publish(&mut core);
+    }
+    core = shared.take_in(core, false);
+    core.leaders += 1;
+    shared.leave(core);
+    shared.lock()
 }
 
 fn recycle<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &Op, segment: u64) -> Guard<'a, P> {
@@ -278,8 +305,17 @@ pub(super) fn retire<P: Platform>(core: &mut Core<P>, retain_bytes: Option<u64>)
     if next.first_seq > core.truncate_to && !retain_bytes.is_some_and(over) {
         return false;
     }
-    // Not now, for whatever reason: it is asked again when the log has moved.
-    let due = core.machine.retire(oldest.id, next.first_seq).is_ok();
+    let due = match core.machine.retire(oldest.id, next.first_seq) {
+        Ok(()) => true,
+        Err(RetireError::NotDurable | RetireError::NotCarried) => {
+            // Perhaps nobody else will ever ask for what this takes.
+            let first_seq = next.first_seq;
+            core.machine.demand(first_seq);
+            false
+        }
+        // It is asked again when the log has moved.
+        Err(_) => false,
+    };
     core.retire_due |= due;
     due
 }
@@ -289,8 +325,7 @@ impl<P: Platform> Shared<P> {
         let mut core = self.lock();
         core.truncate_to = core.truncate_to.max(seq);
         core.retire_refused = false;
-        if retire(&mut core, self.options.retain_bytes) && !core.leader {
-            core.leader = true;
+        if retire(&mut core, self.options.retain_bytes) && core.take_lead() {
             core = self.hand_out(core);
             self.leave(core);
         }
@@ -323,7 +358,7 @@ impl<P: Platform> Shared<P> {
         let n = core.next_spare;
         core.next_spare += 1;
         drop(core);
-        let made = make_spare(&self.platform, &self.names, n, self.segment_len, || {
+        let made = make_spare(&self.platform, &self.names, n, self.segment_len, self.options.sync, || {
             // Somebody's commit may wait for a segment that is ready.
             drop(chores(self, self.lock()));
         });
@@ -347,9 +382,24 @@ pub(super) fn await_spare<'a, P: Platform>(
     len: usize,
     patient: bool,
 ) -> std::result::Result<Guard<'a, P>, AppendError> {
-    if core.machine.position().segment > core.published && !core.leader && !core.is_preparing() {
+    if core.open_behind() >= OPEN_MAX {
+        core.machine.demand_all();
+        if core.take_lead() {
+            core = shared.hand_out(core);
+            core = shared.take_in(core, patient);
+            core = close_unused(shared, core);
+            shared.leave(core);
+            core = shared.lock();
+        }
+        let waits = core.open_behind() >= OPEN_MAX && !core.machine.is_poisoned();
+        return match (waits, patient) {
+            (true, false) => Err(AppendError::Full),
+            (true, true) => Ok(shared.await_room(core)),
+            (false, _) => Ok(core),
+        };
+    }
+    if core.machine.position().segment > core.published && !core.is_preparing() && core.take_lead() {
         // One has begun and nobody has asked for its file yet.
-        core.leader = true;
         core = shared.hand_out(core);
         shared.leave(core);
         return Ok(shared.lock());

@@ -1,9 +1,8 @@
 //! Appending, and what is under way.
 //!
 //! One lock guards the machine and all that is said about it; it is held for a copy and a checksum, never over a system
-//! call that waits for the device. The thread that *leads* (`commit.rs`) takes operations out under the lock, gives them
-//! to the driver without it, and takes their outcomes in under it again; there is one such thread at a time, so outcomes
-//! need no other order than the machine's own.
+//! call that waits for the device. A thread that *leads* (`commit.rs`) takes operations out under the lock, gives them
+//! to the driver without it, and takes their outcomes in under it again, in whatever order: the machine knows theirs.
 //!
 //! ```text
 //! append: lock ── room? ── copy, CRC ── unlock            no system call, no allocation
@@ -177,9 +176,11 @@ pub(super) struct Core<P: Platform> {
     pub(super) machine: Machine<Arc<P::MapMut>>,
     state: StateWriter<P>,
     said: Progress,
-    /// Somebody leads.
-    pub(super) leader: bool,
-    /// It is the helper, or shall be.
+    /// Threads that lead,
+    pub(super) leaders: u8,
+    /// and how many may.
+    pub(super) leaders_max: u8,
+    /// One of them is the helper, or shall be.
     pub(super) helper_leads: bool,
     /// Operations that the driver has.
     flight: Vec<Op>,
@@ -268,7 +269,12 @@ impl<P: Platform> Core<P> {
     pub(super) fn has_file_for(&self, payload_len: usize) -> bool {
         // A segment that has begun without a file takes one of the spares.
         let begun = u64::from(self.machine.position().segment > self.published);
-        self.spares.len() as u64 > begun || !self.machine.rolls(payload_len)
+        self.spares.len() as u64 > begun && self.open_behind() < upkeep::OPEN_MAX || !self.machine.rolls(payload_len)
+    }
+
+    /// Segments behind the newest that the driver still has open.
+    pub(super) fn open_behind(&self) -> u64 {
+        self.published.saturating_sub(self.attached)
     }
 
     /// Takes an outcome in.
@@ -311,6 +317,13 @@ impl<P: Platform> Core<P> {
         !self.flight.is_empty()
     }
 
+    /// Makes the caller lead, if one more may.
+    pub(super) fn take_lead(&mut self) -> bool {
+        let may = self.leaders < self.leaders_max;
+        self.leaders += u8::from(may);
+        may
+    }
+
     /// Whether names are being changed, so that more may come without anybody's doing.
     pub(super) fn is_preparing(&self) -> bool {
         self.at_work || !self.chores.is_empty()
@@ -343,11 +356,13 @@ impl<P: Platform> Shared<P> {
         let (durable, appended) = (machine.durable(), machine.next_seq() - 1);
         let gathered_at = machine.position().offset;
         let page = state.map().clone();
+        let leaders_max = if driver.mode().ends_in_submit { machine.config().depth } else { 1 };
         let core = Core {
             machine,
             state,
             said: Progress::default(),
-            leader: false,
+            leaders: 0,
+            leaders_max,
             helper_leads: false,
             flight: Vec::with_capacity(UNDER_WAY),
             gathered_at,
@@ -432,6 +447,11 @@ impl<P: Platform> Shared<P> {
         self.words.window().load_acquire(word.at())
     }
 
+    /// Wakes one of those who sleep on a word. Without the lock.
+    pub(super) fn wake_one(&self, word: Word) {
+        _ = self.platform.wake_one(&self.words, word.at());
+    }
+
     /// Wakes who sleeps on a word. Without the lock.
     pub(super) fn wake(&self, word: Word) {
         // Sleepers look again after a bounded time anyway; a failure costs that.
@@ -464,76 +484,102 @@ impl<P: Platform> Shared<P> {
         _ = core.state.publish(&progress);
     }
 
-    /// Gives the driver all that there is to do now. The caller leads.
-    pub(super) fn hand_out<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
-        loop {
-            let mut ops = [const { None }; UNDER_WAY];
-            let mut count = 0;
-            let mut chores = false;
-            while count < UNDER_WAY {
-                match core.machine.next_op() {
-                    Some(op @ (Op::Write { .. } | Op::Sync { .. })) => {
-                        core.flight.push(op);
-                        core.group_open = false;
-                        ops[count] = Some(op);
-                        count += 1;
-                    }
-                    Some(op) => {
-                        if matches!(op, Op::Recycle { .. }) {
-                            core.retire_due = false;
-                        }
-                        core.chores.push_back(op);
-                        chores = true;
-                    }
-                    None => break,
-                }
-            }
-            core.gathered_at = core.machine.position().offset;
-            if count == 0 && !chores {
-                return core;
-            }
-            if chores && self.has_threads() {
-                self.bump(&core, Word::Upkeep);
-            }
-            drop(core);
-            let mut refused: [Option<(OpId, Trouble)>; UNDER_WAY] = [const { None }; UNDER_WAY];
-            for (op, refused) in ops.iter().flatten().zip(&mut refused) {
-                if let Err(trouble) = self.driver.submit(op) {
-                    *refused = Some((op.id(), trouble));
-                }
-            }
-            if chores && self.has_threads() {
-                self.wake(Word::Upkeep);
-            }
-            core = self.lock();
-            for (id, trouble) in refused.into_iter().flatten() {
-                let outcome = Outcome::Failed(trouble.errno().unwrap_or(EIO));
-                core.completed(&self.names, id, outcome, Some(trouble));
-                self.publish(&mut core);
-            }
-            if chores && !self.has_threads() {
-                core = upkeep::chores(self, core);
-            }
-        }
+    /// Whether what the driver takes has ended when it returns, in the thread that gave it: several may lead at once.
+    pub(super) fn ends_in_submit(&self) -> bool {
+        self.driver.mode().ends_in_submit
     }
 
-    /// Takes in what has ended; with `wait`, at least one thing, if anything is under way. The caller leads.
+    /// Gives the driver all that there is to do now. The caller leads.
+    pub(super) fn hand_out<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
+        let mut did = true;
+        while did {
+            (did, core) = self.hand_out_some(core);
+        }
+        core
+    }
+
+    /// Gives the driver what there is to do now: one thing, if it ends at once. Whether there was anything. The caller leads.
+    pub(super) fn hand_out_some<'a>(&'a self, mut core: Guard<'a, P>) -> (bool, Guard<'a, P>) {
+        let most = if self.ends_in_submit() { 1 } else { UNDER_WAY };
+        let mut ops = [const { None }; UNDER_WAY];
+        let mut count = 0;
+        let mut chores = false;
+        while count < most {
+            match core.machine.next_op() {
+                Some(op @ Op::Sync { .. }) if self.ends_in_submit() && self.has_threads() && !core.has_waiting() => {
+                    // Nobody waits for it, so nobody who appends shall.
+                    core.flight.push(op);
+                    core.chores.push_back(op);
+                    chores = true;
+                }
+                Some(op @ (Op::Write { .. } | Op::Sync { .. })) => {
+                    core.flight.push(op);
+                    core.group_open = false;
+                    ops[count] = Some(op);
+                    count += 1;
+                }
+                Some(op) => {
+                    if matches!(op, Op::Recycle { .. }) {
+                        core.retire_due = false;
+                    }
+                    core.chores.push_back(op);
+                    chores = true;
+                }
+                None => break,
+            }
+        }
+        core.gathered_at = core.machine.position().offset;
+        if count == 0 && !chores {
+            return (false, core);
+        }
+        if chores && self.has_threads() {
+            self.bump(&core, Word::Upkeep);
+        }
+        drop(core);
+        if chores && self.has_threads() {
+            self.wake(Word::Upkeep);
+        }
+        let mut refused: [Option<(OpId, Trouble)>; UNDER_WAY] = [const { None }; UNDER_WAY];
+        for (op, refused) in ops.iter().flatten().zip(&mut refused) {
+            if let Err(trouble) = self.driver.submit(op) {
+                *refused = Some((op.id(), trouble));
+            }
+        }
+        core = self.lock();
+        for (id, trouble) in refused.into_iter().flatten() {
+            let outcome = Outcome::Failed(trouble.errno().unwrap_or(EIO));
+            core.completed(&self.names, id, outcome, Some(trouble));
+            self.publish(&mut core);
+        }
+        if self.ends_in_submit() {
+            core = self.take_in(core, false);
+        }
+        if chores && !self.has_threads() {
+            core = upkeep::chores(self, core);
+        }
+        (true, core)
+    }
+
+    /// Takes in what has ended; with `wait`, at least one thing, if anything is under way that does not end in `submit`.
+    /// The caller leads.
     pub(super) fn take_in<'a>(&'a self, core: Guard<'a, P>, wait: bool) -> Guard<'a, P> {
         if !core.is_flying() {
             return core;
         }
-        drop(core);
         let mut done = [None; UNDER_WAY];
         let mut count = 0;
-        let reaped = self.driver.reap(wait, &mut |id, outcome| {
+        let mut each = |id, outcome| {
             done[count] = Some((id, outcome));
             count += 1;
-        });
-        if done.iter().flatten().any(|(_, outcome)| *outcome == Outcome::Again) {
-            // It has no memory or was interrupted: tried again at once it might say so until the machine gives up.
-            self.platform.sleep(AGAIN);
-        }
-        let mut core = self.lock();
+        };
+        let (reaped, mut core) = if self.ends_in_submit() {
+            // Under the lock, so that whoever finds its own outcome taken finds it in the machine.
+            (self.driver.reap(false, &mut each), core)
+        } else {
+            drop(core);
+            (self.driver.reap(wait, &mut each), self.lock())
+        };
+        let again = done.iter().flatten().any(|(_, outcome)| *outcome == Outcome::Again);
         for (id, outcome) in done.into_iter().flatten() {
             core.completed(&self.names, id, outcome, None);
         }
@@ -544,10 +590,19 @@ impl<P: Platform> Shared<P> {
         }
         self.publish(&mut core);
         upkeep::retire(&mut core, self.options.retain_bytes);
-        if core.room_sleepers > 0 {
+        let room = core.room_sleepers > 0;
+        if room {
             self.bump(&core, Word::Room);
+        }
+        if room || again {
             drop(core);
-            self.wake(Word::Room);
+            if room {
+                self.wake(Word::Room);
+            }
+            if again {
+                // It has no memory or was interrupted: tried again at once it might say so until the machine gives up.
+                self.platform.sleep(AGAIN);
+            }
             core = self.lock();
         }
         core
@@ -573,7 +628,7 @@ impl<P: Platform> Shared<P> {
                     Ok(done) => {
                         core.stats.stalls += u64::from(stalled);
                         self.appended.store(core.machine.next_seq() - 1, Ordering::Relaxed);
-                        if core.machine.position().offset != core.gathered_at && !core.leader {
+                        if core.machine.position().offset != core.gathered_at && core.leaders == 0 {
                             self.write_full_batch(guard);
                         }
                         return Ok(done);
@@ -611,16 +666,16 @@ impl<P: Platform> Shared<P> {
 
     /// Every buffer waits to be written: leads until one is, or sleeps until the leader has come so far.
     fn make_room<'a>(&'a self, mut core: Guard<'a, P>, mine: bool) -> Guard<'a, P> {
-        if core.leader || core.batching && !mine {
+        if core.batching && !mine || !core.take_lead() {
             return self.await_room(core);
         }
-        core.leader = true;
-        core = self.hand_out(core);
-        if core.is_flying() {
+        let (did, mut core) = self.hand_out_some(core);
+        if core.is_flying() && !self.ends_in_submit() {
             core = self.take_in(core, true);
             core = self.hand_out(core);
-        } else if core.is_preparing() && !core.machine.is_poisoned() {
-            core.leader = false;
+        } else if !did && (core.is_flying() || core.is_preparing()) && !core.machine.is_poisoned() {
+            // Others write, or prepare a segment.
+            core.leaders -= 1;
             return self.await_room(core);
         }
         self.leave(core);
@@ -641,7 +696,7 @@ impl<P: Platform> Shared<P> {
     /// A batch is full, nobody waits for it and nobody leads: it is written as it is.
     #[cold]
     fn write_full_batch<'a>(&'a self, mut core: Guard<'a, P>) {
-        core.leader = true;
+        core.leaders += 1;
         core = self.hand_out(core);
         core = self.take_in(core, false);
         self.leave(core);
@@ -819,6 +874,12 @@ impl<P: Platform> Wal<P> {
     #[must_use]
     pub fn mode(&self) -> &WalMode {
         self.shared.driver.mode()
+    }
+
+    /// Writes in flight at once, at most.
+    #[must_use]
+    pub fn depth(&self) -> u8 {
+        self.shared.lock().machine.config().depth
     }
 
     /// What an acknowledgement is worth: in [`Medium::Memory`] it survives processes, not the machine.

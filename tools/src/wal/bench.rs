@@ -42,9 +42,9 @@ pub(crate) struct Args {
     /// How bytes go to the device: auto, uring, direct or buffered
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = parse_way)]
     way: WalWay,
-    /// Writes in flight, 1 to 8; the log's default otherwise
-    #[arg(long, value_name = "N")]
-    depth: Option<u8>,
+    /// Writes in flight, 1 to 8; 0: what suits the way
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    depth: u8,
     /// The rows without waiting too
     #[arg(long = "async")]
     asynchronous: bool,
@@ -121,8 +121,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 fn measure(args: &Args, scratch: &Path) -> Outcome {
-    let options = Options { way: args.way, ..Options::default() };
-    let options = Options { depth: args.depth.unwrap_or(options.depth), ..options };
+    let options = Options { way: args.way, depth: args.depth, ..Options::default() };
     let mut cases: Vec<(Wait, usize, usize)> = Vec::new();
     for committers in COMMITTERS {
         cases.extend(RECORDS.map(|record| (Wait::Blocking, committers, record)));
@@ -178,7 +177,7 @@ fn one(
     // The way that the log settled on, so that both use the same.
     let floor = Floor::new(
         dir,
-        &WalOptions { way: mode.way, depth: options.depth, block_size: options.block_size, ..WalOptions::default() },
+        &WalOptions { way: mode.way, depth: wal.depth(), block_size: options.block_size, ..WalOptions::default() },
     )?;
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     let slice = time / TURNS as u32;
@@ -224,7 +223,7 @@ fn one(
         records_per_batch: stats.frames_per_batch(),
         driver: mode.driver,
         way: mode.way.to_string(),
-        depth: options.depth,
+        depth: wal.depth(),
         durable: mode.durable,
         cores: System.processors()?.len(),
     };

@@ -32,14 +32,15 @@ pub struct Ours(Wal<Linux>);
 /// Opens it as it comes, for durable commits or for appends that nobody waits for.
 pub fn open(dir: &Path, durable: bool) -> Result<Ours, String> {
     let options = if durable {
-        Options { measure: true, ..Options::default() }
+        // As long as the floor's file: what is behind is used again, and nothing is prepared beside what is measured.
+        let segment_len = super::bare::FILE / 4;
+        Options { measure: true, segment_len, retain_bytes: Some(4 * segment_len), ..Options::default() }
     } else {
         // Segments that a round does not fill: preparing one waits for the device, which is not what is measured.
         Options {
             sync: SyncPolicy::OnCommit,
             way: chronicle_platform::WalWay::Buffered,
             segment_len: 512 << 20,
-            retain_bytes: Some(1 << 30),
             ..Options::default()
         }
     };
@@ -56,6 +57,14 @@ impl Ours {
     /// Appends, and asks for nothing.
     pub fn append(&self, record: &[u8]) -> Result<(), String> {
         self.0.append(record).map(drop).map_err(words)
+    }
+
+    /// What was appended is nobody's need any more.
+    pub fn go_round(&self) -> Result<(), String> {
+        let last = self.0.next_seq() - 1;
+        self.0.commit(last).map_err(words)?;
+        self.0.truncate_before(last);
+        Ok(())
     }
 
     /// Ends it in order.
