@@ -89,6 +89,17 @@ fn wal_segment() -> Vec<u8> {
 }
 
 fn main() {
+    let golden = [
+        ("lease", 0, &include_bytes!("../../bus/tests/golden/lease-v1.bin")[..]),
+        ("ready", 1, &include_bytes!("../../bus/tests/golden/ready-v1.bin")[..]),
+        ("owner", 2, &include_bytes!("../../bus/tests/golden/owner-v1.bin")[..]),
+    ];
+    for (name, choice, bytes) in golden {
+        put("bus_files", name, choice, bytes);
+        put("bus_files", &format!("{name}-put-right"), choice | 4, bytes);
+    }
+    put("bus_files", "entry", 3, b"clean/kraken/btc-usd/book");
+
     let log = wal_segment();
     // Without what nobody wrote to: a corpus is small.
     for (name, choice) in [("closed", 0), ("closed-put-right", 3)] {
