@@ -32,9 +32,7 @@ pub struct Ours(Wal<Linux>);
 /// Opens it as it comes, for durable commits or for appends that nobody waits for.
 pub fn open(dir: &Path, durable: bool) -> Result<Ours, String> {
     let options = if durable {
-        // As long as the floor's file: what is behind is used again, and nothing is prepared beside what is measured.
-        let segment_len = super::bare::FILE / 4;
-        Options { measure: true, segment_len, retain_bytes: Some(4 * segment_len), ..Options::default() }
+        Options { measure: true, ..Options::default() }
     } else {
         // Segments that a round does not fill: preparing one waits for the device, which is not what is measured.
         Options {
@@ -44,7 +42,18 @@ pub fn open(dir: &Path, durable: bool) -> Result<Ours, String> {
             ..Options::default()
         }
     };
-    Wal::open(&Linux, dir, &options).map(|it| Ours(it.0)).map_err(words)
+    open_with(dir, &options)
+}
+
+/// Opens one for durable commits that goes round, as the floor's file does: what is behind is used again, and nothing is
+/// prepared beside what is measured.
+pub fn open_round(dir: &Path) -> Result<Ours, String> {
+    let segment_len = super::bare::FILE / 4;
+    open_with(dir, &Options { measure: true, segment_len, retain_bytes: Some(4 * segment_len), ..Options::default() })
+}
+
+fn open_with(dir: &Path, options: &Options) -> Result<Ours, String> {
+    Wal::open(&Linux, dir, options).map(|it| Ours(it.0)).map_err(words)
 }
 
 impl Ours {
