@@ -99,7 +99,7 @@ mod tests {
     use chronicle_core::Payload;
     use zerocopy::byteorder::little_endian::U64;
 
-    #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Debug, PartialEq)]
+    #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug, PartialEq)]
     #[repr(C)]
     struct Even {
         number: U64,
@@ -114,16 +114,12 @@ mod tests {
         }
     }
 
+    fn frame(type_id: u16, payload: &[u8]) -> Frame<'_> {
+        Frame { seq: 1, time_ns: 2, type_id, flags: 0, offset: 0, payload: Payload::own(payload) }
+    }
+
     #[test]
     fn a_message_is_its_type_its_length_and_its_values() {
-        let frame = |type_id, payload| Frame {
-            seq: 1,
-            time_ns: 2,
-            type_id,
-            flags: 0,
-            offset: 0,
-            payload: Payload::own(payload),
-        };
         let even = Even { number: 4.into() };
         assert_eq!(read(&frame(Even::TYPE_ID, even.as_bytes())), Ok(Some(even)));
         assert_eq!(read::<Even>(&frame(1, &[0; 8])), Ok(None));

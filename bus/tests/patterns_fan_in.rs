@@ -363,7 +363,7 @@ fn nothing_is_lost_beside_running_writers() {
                     late[source] += u64::from(it.late);
                     high = high.max(it.frame.time_ns);
                     left -= 1;
-                    if left % 1000 == 0 {
+                    if left.is_multiple_of(1000) {
                         merge.commit_all().unwrap();
                     }
                 }
