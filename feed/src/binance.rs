@@ -26,7 +26,7 @@ use chronicle_protocol::{Head, OpaqueReason, OrderType, Scale};
 use crate::fields::{Fields, NOT_REPRESENTABLE, Unfit, Value, scaled};
 use crate::flaw::Flaw;
 use crate::json::{NotJson, Number, Scan, Text};
-use crate::levels::{Columns, Pair, Store};
+use crate::levels::{Columns, Pair, Store, Writing};
 use crate::times::{AHEAD_NS_MAX, NS_PER_MS};
 use crate::venue::{Dialect, Message, Part, Proof, Scratch, Span, What};
 
@@ -216,7 +216,7 @@ impl<'a> Found<'a> {
     /// Both sides, and the head with their scales.
     fn levels(&self, sides: [usize; 2], head: Head, store: &mut Store<'_>) -> Result<(Head, [Span; 2]), Unfit> {
         let sides = self.fields.sides(sides)?;
-        let (price, qty) = self.columns.settle(store, false).ok_or(NOT_REPRESENTABLE)?;
+        let (price, qty) = self.columns.settle(store, Writing::Texts).ok_or(NOT_REPRESENTABLE)?;
         Ok((Head { price, qty, ..head }, sides))
     }
 

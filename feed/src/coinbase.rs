@@ -11,7 +11,8 @@
 //! **No ids, no checksum.** The book's messages are not numbered, so what follows a snapshot in the stream follows it, and
 //! a lost update shows nowhere but in the ticker, which says the best prices when it was made. `side` of a match is the
 //! maker's. `last_match` is the trade before the subscription: it belongs to no stretch of the stream that was recorded,
-//! and stays verbatim. Not kept of a match: the orders' ids and `sequence`.
+//! and stays verbatim. Sizes of one message that no scale writes again (`0.10` beside `0.5`) are kept by their value, with
+//! the most decimals of them, because a change that was left out would be seen by nobody. Not kept of a match: the orders' ids and `sequence`.
 //!
 //! Sources: `docs.cdp.coinbase.com`, "Exchange WebSocket channels"; the recording of 2021.
 
@@ -20,7 +21,7 @@ use chronicle_protocol::{Head, OpaqueReason, Scale};
 use crate::fields::{Fields, NOT_REPRESENTABLE, Unfit};
 use crate::flaw::Flaw;
 use crate::json::Scan;
-use crate::levels::{Bad, Columns, LevelDigits, Pair, Store, comma, pass, rest};
+use crate::levels::{Bad, Columns, LevelDigits, Pair, Store, Writing, comma, pass, rest};
 use crate::venue::{Dialect, Message, Part, Proof, Scratch, Span, What};
 
 pub(crate) struct Coinbase;
@@ -152,7 +153,7 @@ fn snapshot(
     let symbol = fields.symbol(PRODUCT)?;
     let exchange_ns = fields.optional(TIME, Fields::rfc3339)?.unwrap_or(0);
     let [bids, asks] = fields.sides([BIDS, ASKS])?;
-    let (price, qty) = columns.settle(store, false).ok_or(NOT_REPRESENTABLE)?;
+    let (price, qty) = columns.settle(store, Writing::TextsOrValues).ok_or(NOT_REPRESENTABLE)?;
     Ok(Part {
         head: Head { exchange_ns, price, qty, ..head },
         symbol: Span::of(symbol, text),
@@ -181,7 +182,7 @@ fn update(
         }
     };
     let exchange_ns = fields.rfc3339(TIME)?;
-    let (price, qty) = columns.settle(store, false).ok_or(NOT_REPRESENTABLE)?;
+    let (price, qty) = columns.settle(store, Writing::TextsOrValues).ok_or(NOT_REPRESENTABLE)?;
     Ok(Part {
         head: Head { exchange_ns, price, qty, ..head },
         symbol: Span::of(symbol, text),

@@ -29,7 +29,7 @@ use chronicle_protocol::{Head, OpaqueReason, Scale};
 use crate::fields::{Fields, NOT_REPRESENTABLE, SYMBOL_LEN_MAX, Unfit, Value};
 use crate::flaw::Flaw;
 use crate::json::{NotJson, Scan, Text};
-use crate::levels::{Columns, Named, Store, Timed};
+use crate::levels::{Columns, Named, Store, Timed, Writing};
 use crate::venue::{Dialect, Message, Part, Proof, Scratch, Span, What};
 
 pub(crate) struct Kraken;
@@ -136,7 +136,7 @@ mod v1 {
                 Some(Ok(checksum)) => Some(checksum),
                 None => None,
             };
-            let (price, qty) = columns.settle(&mut store, false).ok_or(NOT_REPRESENTABLE)?;
+            let (price, qty) = columns.settle(&mut store, Writing::Texts).ok_or(NOT_REPRESENTABLE)?;
             let exchange_ns = if is_snapshot { 0 } else { form.last_ns };
             let what = if is_snapshot {
                 What::Snapshot { last_id: 0, bids, asks }
@@ -326,7 +326,7 @@ mod v2 {
         let exchange_ns = fields.optional(TIME, Fields::rfc3339)?.unwrap_or(0);
         let symbol = fields.symbol(SYMBOL)?;
         let [bids, asks] = fields.sides([BIDS, ASKS])?;
-        let (price, qty) = columns.settle(store, true).ok_or(NOT_REPRESENTABLE)?;
+        let (price, qty) = columns.settle(store, Writing::Values).ok_or(NOT_REPRESENTABLE)?;
         Ok(Part {
             head: Head { exchange_ns, ingest_ns: received_ns, price, qty, ..Head::default() },
             symbol: Span::of(symbol, text),

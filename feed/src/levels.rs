@@ -226,6 +226,17 @@ fn closer(scan: &mut Scan<'_>, bare: bool) -> Result<Digits, Bad> {
     }
 }
 
+/// What a scale must give again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// Each number's very text.
+    Texts,
+    /// Its text if it can be, else its value: the venue proves nothing by texts, and a lost change would not show.
+    TextsOrValues,
+    /// Its value: it was no text. Written with the most decimals of all.
+    Values,
+}
+
 /// Both columns of one record's levels while they are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Columns {
@@ -299,10 +310,8 @@ impl Columns {
         if unfit { Err(Bad::Unfit) } else { Ok(Span::new(from, store.levels.len())) }
     }
 
-    /// The scales that write all the texts again; the mantissas are under them then. `None`: there are none.
-    ///
-    /// Numbers that are values, not texts, are written with the most decimals that any of them has.
-    pub(crate) fn settle(self, store: &mut Store<'_>, values: bool) -> Option<(Scale, Scale)> {
+    /// The scales of both columns; the mantissas are under them then. `None`: there are none.
+    pub(crate) fn settle(self, store: &mut Store<'_>, writing: Writing) -> Option<(Scale, Scale)> {
         if !self.mixed {
             let [price, qty] = self.first.unwrap_or_default();
             return Some((Scale::fixed(price), Scale::fixed(qty)));
@@ -316,16 +325,17 @@ impl Columns {
                 (least, most) = (least.min(decimals), most.max(decimals));
                 zero |= decimals > 0 && mantissa % 10 == 0;
             }
-            *scale = if values || least == most {
-                Scale::fixed(most)
-            } else if zero {
-                return None;
-            } else {
-                Scale::trimmed(most)
+            *scale = match writing {
+                Writing::Values => Scale::fixed(most),
+                _ if least == most => Scale::fixed(most),
+                _ if !zero => Scale::trimmed(most),
+                Writing::TextsOrValues => Scale::fixed(most),
+                Writing::Texts => return None,
             };
-            for (level, decimals) in levels.iter_mut().zip(&*store.decimals) {
-                let by = u32::from(most - decimals[column]);
-                let of = if column == 0 { &mut level.price } else { &mut level.qty };
+        }
+        for (level, decimals) in levels.iter_mut().zip(&*store.decimals) {
+            for (column, of) in [&mut level.price, &mut level.qty].into_iter().enumerate() {
+                let by = u32::from(scales[column].exp.unsigned_abs() - decimals[column]);
                 if by > 0 && of.get() != 0 {
                     of.set(of.get().checked_mul(10_i64.checked_pow(by)?)?);
                 }

@@ -23,7 +23,7 @@ use chronicle_protocol::{Head, Scale};
 use crate::fields::{Fields, NOT_REPRESENTABLE, SYMBOL_LEN_MAX, Unfit, Value};
 use crate::flaw::Flaw;
 use crate::json::{NotJson, Number, Scan};
-use crate::levels::{Columns, Longer, Store};
+use crate::levels::{Columns, Longer, Store, Writing};
 use crate::venue::{Dialect, Message, Part, Proof, Scratch, Span, What};
 
 pub(crate) struct Okx;
@@ -191,7 +191,7 @@ fn book(
     let exchange_ns = fields.ms_text(TIME)?;
     let [bids, asks] = fields.sides([BIDS, ASKS])?;
     let checksum = checksum(fields)?.filter(|checksum| *checksum != 0 || last_id.is_none());
-    let (price, qty) = columns.settle(store, false).ok_or(NOT_REPRESENTABLE)?;
+    let (price, qty) = columns.settle(store, Writing::Texts).ok_or(NOT_REPRESENTABLE)?;
     let last_id = last_id.unwrap_or(0);
     Ok(Part {
         head: Head { exchange_ns, ingest_ns: received_ns, price, qty, ..Head::default() },

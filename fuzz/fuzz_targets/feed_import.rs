@@ -1,7 +1,8 @@
-//! A recording of any bytes: every line is a record that parses, or is counted.
+//! A recording of any bytes: every line is records that parse, or is counted. And each of its lines as a message that came
+//! over a connection: read, followed by its ids, compared with what the venue says about its book.
 #![no_main]
 
-use chronicle_feed::{Venue, import};
+use chronicle_feed::{Scratch, Venue, continuity::Follower, import, witness::Witness};
 use chronicle_fuzz::choices;
 use chronicle_protocol::Record;
 use libfuzzer_sys::fuzz_target;
@@ -17,5 +18,22 @@ fuzz_target!(|data: &[u8]| {
     });
     if let Ok(report) = outcome {
         assert_eq!(report.records, records);
+        assert_eq!(report.lines, report.malformed + report.by_kind.values().sum::<u64>());
+    }
+    let (mut scratch, mut follower, mut witness) = (Scratch::default(), Follower::new(venue), Witness::new(venue));
+    let mut payload = Vec::new();
+    for text in file.split(|byte| *byte == b'\n').filter_map(|line| core::str::from_utf8(line).ok()) {
+        let Ok(message) = venue.read(text, 1_700_000_000_000_000_000, &mut scratch) else { continue };
+        assert!(message.items().len() > 0 && message.text() == text);
+        for item in message.items() {
+            payload.resize(item.record.encoded_len(), 0);
+            let len = item.record.encode(&mut payload).expect("a dialect gives what a record holds");
+            let again = Record::parse(item.record.type_id(), &payload[..len]).expect("what is written can be read");
+            assert_eq!(again, item.record);
+            follower.see(&item.record);
+            if let Some(witness) = &mut witness {
+                witness.see(&item);
+            }
+        }
     }
 });
