@@ -1,4 +1,4 @@
-//! Recorded files into a venue's raw queue; what `import` and the demo's feed share.
+//! A venue's raw queue and what is recorded into it; what `import`, `feed` and the demo share.
 //!
 //! The raw queue requires the reader `recorder`. Whoever writes runs the recorder too when nobody else does, so that
 //! ended segments are kept as files and their memory is used again.
@@ -104,6 +104,21 @@ impl Input {
     }
 }
 
+/// Opens a venue's raw queue for writing; makes it, and the root, where there is none.
+pub(crate) fn open_raw(
+    system: &System,
+    root: &Root,
+    venue: Venue,
+    options: PublisherOptions,
+) -> Result<Publisher<System>, Failure> {
+    let path = root.raw_queue(&Name::new(venue.name())?);
+    system.create_dirs(path.parent().unwrap_or(&path))?;
+    // The root itself, also where all its tiers lie elsewhere.
+    system.create_dirs(&root.state)?;
+    let options = PublisherOptions { required: vec![recorder::RECORDER.to_owned()], ..options };
+    Ok(Queue::publisher(system, &path, options)?)
+}
+
 /// The writing end of a venue's raw stream.
 pub(crate) struct RawStream<'a> {
     system: &'a System,
@@ -121,14 +136,13 @@ impl<'a> RawStream<'a> {
         venue: Venue,
         options: PublisherOptions,
     ) -> Result<Self, Failure> {
-        let venue = Name::new(venue.name())?;
-        let path = root.raw_queue(&venue);
-        system.create_dirs(path.parent().unwrap_or(&path))?;
-        // The root itself, also where all its tiers lie elsewhere.
-        system.create_dirs(&root.state)?;
-        let options = PublisherOptions { required: vec![recorder::RECORDER.to_owned()], ..options };
-        let publisher = Queue::publisher(system, &path, options)?;
-        Ok(RawStream { system, root, venue, publisher, buffer: Vec::new(), appended: 0 })
+        let publisher = open_raw(system, root, venue, options)?;
+        Ok(Self::of(system, root, Name::new(venue.name())?, publisher))
+    }
+
+    /// The stream whose queue is open already.
+    pub(crate) fn of(system: &'a System, root: &'a Root, venue: Name, publisher: Publisher<System>) -> Self {
+        RawStream { system, root, venue, publisher, buffer: Vec::new(), appended: 0 }
     }
 
     /// Says which file the records that follow come from.
