@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use crate::faults::{Channel, Fault, Faults, NotFault, Occasion, What, lie};
 use crate::market::{Event, Symbol};
+use crate::matching::OrderId;
+use crate::orders::Orders;
 use crate::outbox::{Out, Outbox};
-use crate::simulation::Simulation;
+use crate::simulation::{NewOrder, OrderRefused, Simulation};
 use crate::snapshot::{Snapshot, Writing};
 use crate::venue::Venue;
 use crate::wire::binance::Words;
+use crate::wire::kraken::{self, View};
 
 /// Most books that are kept; the oldest goes first.
 const MARKS_MAX: usize = 256;
@@ -40,6 +43,8 @@ pub(crate) struct Floor {
     sessions: BTreeMap<SessionId, Session>,
     /// Who hears what, and by what name the client calls it.
     subscriptions: BTreeSet<(usize, Channel, SessionId, String)>,
+    /// What those who asked for so many levels of a book have been told.
+    views: BTreeMap<(usize, u16), View>,
     session_count: u64,
     /// What goes wrong.
     pub(crate) faults: Faults,
@@ -60,6 +65,7 @@ impl Floor {
             simulation,
             sessions: BTreeMap::new(),
             subscriptions: BTreeSet::new(),
+            views: BTreeMap::new(),
             session_count: 0,
             faults: Faults::default(),
             stale: Vec::new(),
@@ -205,7 +211,11 @@ impl Floor {
     /// Tells what happened in a market, and keeps the list's memory.
     fn tell_events(&mut self, market: usize, now_ms: u64, mut events: Vec<Event>) {
         for event in events.drain(..) {
+            let kraken = self.venue == Venue::Kraken;
             let (channel, data) = match event {
+                Event::Trade(trade) if kraken => (Channel::Trade, kraken::trade(&trade, self.symbol(market), now_ms)),
+                // Its tickers are another matter, which nobody here speaks about.
+                Event::Ticker(_) if kraken => continue,
                 Event::Trade(trade) => (Channel::Trade, self.words(market, now_ms).trade(&trade)),
                 Event::Ticker(ticker) => (Channel::Ticker, self.words(market, now_ms).ticker(&ticker)),
             };
@@ -223,9 +233,52 @@ impl Floor {
 
     fn flush_market(&mut self, market: usize, now_ms: u64) {
         if let Some(depth) = self.simulation.take_depth(market) {
+            if self.venue == Venue::Kraken {
+                return self.flush_views(market, now_ms);
+            }
             let data = self.words(market, now_ms).depth(&depth);
             self.publish(market, Channel::Depth, &data);
         }
+    }
+
+    /// Tells those who hear Kraken's books what changed in theirs.
+    fn flush_views(&mut self, market: usize, now_ms: u64) {
+        let the_market = &self.simulation.markets()[market];
+        let writing = Writing::new(self.venue, &the_market.symbol);
+        let mut messages = Vec::new();
+        for ((_, depth), view) in self.views.range_mut((market, 0)..=(market, u16::MAX)) {
+            let now = View::of(the_market, *depth);
+            let changes = view.changes_to(&now, the_market);
+            let message = changes.update(&the_market.symbol, now.checksum(writing), now_ms);
+            messages.extend(message.map(|message| (*depth, message)));
+            *view = now;
+        }
+        for (depth, message) in messages {
+            self.publish(market, Channel::Book(depth), &message);
+        }
+    }
+
+    /// Lets a connection hear a Kraken channel; `depth` counts for books only, and there a snapshot comes first.
+    pub(crate) fn subscribe_kraken(&mut self, id: SessionId, market: usize, depth: Option<u16>) {
+        let channel = depth.map_or(Channel::Trade, Channel::Book);
+        self.subscriptions.insert((market, channel, id, String::new()));
+        if let Some(depth) = depth {
+            let the_market = &self.simulation.markets()[market];
+            // What the others of this depth were told last: what they are told next follows from it.
+            let view = self.views.entry((market, depth)).or_insert_with(|| View::of(the_market, depth));
+            let checksum = view.checksum(Writing::new(self.venue, &the_market.symbol));
+            let text = view.snapshot(&the_market.symbol, checksum);
+            let what = self.faults.fire(Occasion::Snapshot, &the_market.symbol.name);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.send(text, what);
+            }
+        }
+    }
+
+    /// The opposite.
+    pub(crate) fn unsubscribe_kraken(&mut self, id: SessionId, market: usize, depth: Option<u16>) {
+        let channel = depth.map_or(Channel::Trade, Channel::Book);
+        self.subscriptions.remove(&(market, channel, id, String::new()));
     }
 
     /// Keeps the book of a symbol as it is now, after telling what changed: its update is the last of a depth event, so
@@ -265,6 +318,29 @@ impl Floor {
     /// Lets the crowd go on.
     pub(crate) const fn resume(&mut self) {
         self.paused = false;
+    }
+
+    /// Takes a client's order, and gives the answer in the venue's words.
+    pub(crate) fn place(&mut self, new: NewOrder, now_ms: u64) -> Result<String, OrderRefused> {
+        let (market, mut events) = (new.market, std::mem::take(&mut self.events));
+        let outcome = self.simulation.place(new, now_ms, &mut events).map(|order| order.id);
+        self.tell_events(market, now_ms, events);
+        let order = self.simulation.orders().by_id(market, outcome?);
+        Ok(order.map_or_else(String::new, |order| self.words(market, now_ms).order(order)))
+    }
+
+    /// Takes a client's order out of its book; none if it does not wait there.
+    pub(crate) fn cancel(&mut self, market: usize, id: OrderId, now_ms: u64) -> Option<String> {
+        let mut events = std::mem::take(&mut self.events);
+        let cancelled = self.simulation.cancel(market, id, now_ms, &mut events).is_some();
+        self.tell_events(market, now_ms, events);
+        let order = self.simulation.orders().by_id(market, id).filter(|_| cancelled)?;
+        Some(self.words(market, now_ms).order(order))
+    }
+
+    /// What clients ordered.
+    pub(crate) const fn orders(&self) -> &Orders {
+        self.simulation.orders()
     }
 
     /// How things stand, as JSON.

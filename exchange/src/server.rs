@@ -5,6 +5,8 @@
 
 mod garbage;
 mod http;
+mod kraken;
+mod orders;
 mod session;
 
 use std::fmt;

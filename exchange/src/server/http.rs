@@ -18,15 +18,19 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::session::{Opening, limits, serve};
-use super::{Shared, garbage};
+use super::{Shared, garbage, orders};
 use crate::faults::{Ending, Fault, Occasion, What};
 use crate::floor::Floor;
+use crate::matching::OrderId;
 use crate::query::Query;
 use crate::snapshot::{Snapshot, push_levels};
+use crate::venue::Venue;
 use crate::wire::binance::Complaint;
 
 /// Largest body that is read.
 const BODY_LEN_MAX: usize = 16 << 10;
+/// Most orders in one answer to an auditor.
+const ORDERS_PAGE: usize = 10_000;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -167,6 +171,8 @@ pub(super) async fn answer(
         (&Method::GET, "time") => Ok(json(200, format!("{{\"serverTime\":{}}}", shared.now_ms()))),
         (&Method::GET, "exchangeInfo") => Ok(json(200, rules(&call))),
         (&Method::GET, "depth") => depth(&call).await,
+        (&Method::POST, "order") => new_order(&call),
+        (&Method::GET | &Method::DELETE, "order") => Ok(order(&call, head.method == Method::DELETE)),
         _ => Ok(puzzled(404, "no such endpoint")),
     }
 }
@@ -230,12 +236,78 @@ async fn depth(call: &Call<'_>) -> Result<Response<Answer>, Abandon> {
     Ok(json(200, text))
 }
 
+/// `POST order`: an order.
+fn new_order(call: &Call<'_>) -> Result<Response<Answer>, Abandon> {
+    let now = call.shared.now_ms();
+    let mut floor = call.shared.floor();
+    let parsed = call.market(&floor).and_then(|market| orders::parse(call.query, &floor, market));
+    let new = match parsed {
+        Ok(new) => new,
+        Err(complaint) => return Ok(complain(complaint)),
+    };
+    let symbol = floor.symbol(new.market).name.clone();
+    if let Some(response) = call.misbehave(&floor.faults.fire(Occasion::Order, &symbol))? {
+        return Ok(response);
+    }
+    let response = match floor.place(new, now) {
+        Ok(text) => json(200, text),
+        Err(why) => complain(orders::refusal(why)),
+    };
+    // From here on the order is taken, whatever the client gets to hear of it.
+    Ok(call.misbehave(&floor.faults.fire(Occasion::Answer, &symbol))?.unwrap_or(response))
+}
+
+/// `GET order` and `DELETE order`: how it stands, or take it back.
+fn order(call: &Call<'_>, cancel: bool) -> Response<Answer> {
+    let now = call.shared.now_ms();
+    let mut floor = call.shared.floor();
+    let market = match call.market(&floor) {
+        Ok(market) => market,
+        Err(complaint) => return complain(complaint),
+    };
+    let found = match (call.query.get("orderId").map(str::parse), call.query.get("origClientOrderId")) {
+        (Some(Ok(id)), _) => floor.orders().by_id(market, OrderId(id)),
+        (None, Some(name)) => floor.orders().by_client_id(name).filter(|order| order.market == market),
+        (Some(Err(_)), _) => {
+            return complain(Complaint::bad(-1100, "Illegal characters found in parameter 'orderId'."));
+        }
+        (None, None) => {
+            return complain(Complaint::bad(-1102, "Param 'origClientOrderId' or 'orderId' must be sent."));
+        }
+    };
+    match (found.map(|order| order.id), cancel) {
+        (None, false) => complain(Complaint::bad(-2013, "Order does not exist.")),
+        (None, true) => complain(Complaint::bad(-2011, "Unknown order sent.")),
+        (Some(id), true) => match floor.cancel(market, id, now) {
+            Some(text) => json(200, text),
+            None => complain(Complaint::bad(-2011, "Unknown order sent.")),
+        },
+        (Some(id), false) => {
+            let text = floor.orders().by_id(market, id).map(|order| floor.words(market, now).order(order));
+            json(200, text.unwrap_or_default())
+        }
+    }
+}
+
+/// `GET /local/orders?after=N&limit=M`: what clients ordered, in order of arrival, from the N-th on.
+fn all_orders(call: &Call<'_>, floor: &Floor, now: u64) -> Response<Answer> {
+    let number = |name, default: usize| call.query.get(name).map_or(Some(default), |text| text.parse().ok());
+    let (Some(after), Some(limit)) = (number("after", 0), number("limit", ORDERS_PAGE)) else {
+        return puzzled(400, "`after` or `limit` is not a number");
+    };
+    let all = floor.orders().all();
+    let page = all.iter().skip(after).take(limit.min(ORDERS_PAGE));
+    let orders: Vec<String> = page.map(|order| floor.words(order.market, now).order(order)).collect();
+    json(200, format!("{{\"count\":{},\"after\":{after},\"orders\":[{}]}}", all.len(), orders.join(",")))
+}
+
 /// `/local/..`: what no venue offers, for those who test.
 fn local(call: &Call<'_>, method: &Method, command: &str) -> Response<Answer> {
     let now = call.shared.now_ms();
     let mut floor = call.shared.floor();
     match (method.as_str(), command) {
         ("GET", "status") => json(200, floor.status()),
+        ("GET", "orders") => all_orders(call, &floor, now),
         ("GET", "book") => match call.market(&floor) {
             Ok(market) => kept_book(call, &floor, market),
             Err(complaint) => complain(complaint),
@@ -281,7 +353,7 @@ fn local(call: &Call<'_>, method: &Method, command: &str) -> Response<Answer> {
         }
         _ => puzzled(
             404,
-            "no such thing: GET status, book, mark, misbehave; POST mark, misbehave, pause, resume; DELETE misbehave",
+            "no such thing: GET status, book, mark, orders, misbehave; POST mark, misbehave, pause, resume; DELETE misbehave",
         ),
     }
 }
@@ -315,6 +387,8 @@ fn upgrade(
 ) -> Response<Answer> {
     let query = Query::new(request.uri().query().unwrap_or_default(), "");
     let opening = match request.uri().path() {
+        "/v2" if shared.config.venue == Venue::Kraken => Opening { combined: false, streams: Vec::new() },
+        _ if shared.config.venue == Venue::Kraken => return puzzled(404, "no WebSocket here: Kraken has /v2"),
         "/stream" => {
             let streams = query.get("streams").unwrap_or_default().split('/');
             Opening { combined: true, streams: streams.filter(|name| !name.is_empty()).map(str::to_owned).collect() }
@@ -324,7 +398,7 @@ fn upgrade(
                 let streams = streams.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect();
                 Opening { combined: false, streams }
             }
-            _ => return puzzled(404, "no WebSocket here: /ws and /stream have one"),
+            _ => return puzzled(404, "no WebSocket here: Binance has /ws and /stream, Kraken /v2"),
         },
     };
     let response = match create_response_with_body(request, || Answer::Whole(None)) {

@@ -18,6 +18,7 @@ use super::garbage;
 use crate::faults::{Ending, Occasion, What};
 use crate::floor::SessionId;
 use crate::outbox::{Inbox, Out, outbox};
+use crate::venue::Venue;
 
 /// Largest message that is taken from a client.
 const MESSAGE_LEN_MAX: usize = 64 << 10;
@@ -49,6 +50,9 @@ pub(super) async fn serve(mut socket: WebSocketStream<TcpStream>, opening: Openi
     {
         let mut floor = shared.floor();
         opening.streams.iter().take(STREAMS_MAX).for_each(|name| floor.subscribe(id, name));
+        if shared.config.venue == Venue::Kraken {
+            floor.tell(id, super::kraken::GREETING.to_owned());
+        }
     }
     let ending = run(&mut socket, &mut inbox, id, shared).await;
     shared.floor().leave(id);
@@ -183,6 +187,9 @@ async fn misbehave(socket: &mut WebSocketStream<TcpStream>, what: What) -> Resul
 
 /// Does what a client says. `Err` ends the connection.
 fn command(text: &str, id: SessionId, shared: &Shared) -> Result<(), Option<Ending>> {
+    if shared.config.venue == Venue::Kraken {
+        return super::kraken::command(text, id, shared);
+    }
     let mut floor = shared.floor();
     let complain = |id: &Value, code, msg| format!("{{\"error\":{{\"code\":{code},\"msg\":\"{msg}\"}},\"id\":{id}}}");
     let Ok(request) = serde_json::from_str::<Value>(text) else {
