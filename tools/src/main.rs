@@ -1,8 +1,9 @@
 //! The `chronicle` command.
 //!
 //! One file per command; `run.rs` holds what they share: the root, exit codes, output. A command never
-//! prints half an answer: it collects, then prints a table or, with `--json`, one object. The two whose answers have no
-//! bound, `cat` and `export`, print line by line, and their exit code says whether that was all.
+//! prints half an answer: it collects, then prints a table or, with `--json`, one object. Those whose answers have no
+//! bound, `cat` and `export`, print line by line, and their exit code says whether that was all; `tail` and `top` go on
+//! until they are told to end.
 //!
 //! Exit codes: 0 done; 1 it found a problem (damage, a gap where a book was asked for, a check that failed);
 //! 2 called wrongly (arguments, a root that does not exist, a name that is not there).
@@ -14,6 +15,7 @@ mod cat;
 mod demo;
 mod doctor;
 mod export;
+mod feed;
 mod import;
 mod ingest;
 mod inspect;
@@ -45,7 +47,12 @@ Your own recording, step by step:
   chronicle book   --root market --venue binance-spot --symbol btcusdt --at latest --depth 5
   chronicle tier run --once --root market --now 2024-08-12T00:00:00Z
   chronicle verify market
-How fast a disk makes records durable:
+Watch it, and find out what is wrong:
+  chronicle top market
+  chronicle tail -f --root market
+  chronicle doctor market
+How fast this machine is, and how fast a disk makes records durable:
+  chronicle bench host
   chronicle wal bench bench-here
 
 Times are RFC 3339 in UTC. Exit code: 0 done, 1 a problem was found, 2 called wrongly."
@@ -58,6 +65,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Feed(feed::Args),
     Import(import::Args),
     Refine(refine::Args),
     #[command(subcommand)]
@@ -82,6 +90,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Feed(args) => feed::run(args),
         Command::Import(args) => import::run(args),
         Command::Refine(args) => refine::run(args),
         Command::Tier(command) => tier::run(command),

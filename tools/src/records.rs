@@ -3,7 +3,11 @@
 use crate::run::rfc3339;
 use chronicle::{
     Frame,
-    protocol::{Head, Level, Record, SnapshotSource},
+    bus::{
+        message::read,
+        orders::{Action, Order, Reason, Reply, ReplyKind},
+    },
+    protocol::{Head, Level, Record, Scale, SnapshotSource},
 };
 use serde_json::{Value, json};
 use std::{
@@ -32,13 +36,19 @@ pub(crate) fn frame(out: &mut dyn Write, style: Style, frame: &Frame<'_>, payloa
             "len": payload.len(),
             "payload": hex(payload),
         });
-        if let (Ok(record), Some(line)) = (&record, line.as_object_mut()) {
-            line.insert("record".to_owned(), decoded(record));
+        let decoded = record.as_ref().ok().map(decoded).or_else(|| said(frame).map(|said| said.decoded()));
+        if let (Some(decoded), Some(line)) = (decoded, line.as_object_mut()) {
+            line.insert("record".to_owned(), decoded);
         }
         return writeln!(out, "{line}");
     }
-    let mut what = record.as_ref().map_or_else(|_| format!("type {}", frame.type_id), brief);
-    if style.levels > 0 {
+    let said = if record.is_err() { said(frame) } else { None };
+    let mut what = match (&record, &said) {
+        (Ok(record), _) => brief(record),
+        (Err(_), Some(said)) => said.brief(),
+        (Err(_), None) => format!("type {}", frame.type_id),
+    };
+    if style.levels > 0 && said.is_none() {
         match &record {
             Ok(Record::BookDelta(d)) => what += &best(&d.head, d.bids, d.asks, style.levels),
             Ok(Record::BookSnapshot(s)) => what += &best(&s.head, s.bids, s.asks, style.levels),
@@ -57,6 +67,98 @@ pub(crate) fn lost(out: &mut dyn Write, style: Style, from: u64, to: u64) -> io:
     } else {
         writeln!(out, "frames {from} to at most {to} are lost")
     }
+}
+
+/// What a strategy or the router says.
+pub(crate) enum Said {
+    Order(Box<Order>),
+    Reply(Box<Reply>),
+}
+
+/// What a frame says, if it is an order or a reply and whole.
+pub(crate) fn said(frame: &Frame<'_>) -> Option<Said> {
+    if let Ok(Some(order)) = read::<Order>(frame) {
+        return Some(Said::Order(Box::new(order)));
+    }
+    read::<Reply>(frame).ok().flatten().map(|reply| Said::Reply(Box::new(reply)))
+}
+
+impl Said {
+    fn brief(&self) -> String {
+        match self {
+            Said::Order(order) => {
+                let (id, symbol, venue) = (order.id(), order.symbol(), order.venue());
+                match (order.action(), order.side(), order.kind(), order.life()) {
+                    (Some(Action::Cancel), ..) => format!("cancel    {symbol} at {venue} {id}, of {}", order.target()),
+                    (_, Some(side), Some(kind), Some(life)) => {
+                        let (price, qty) = order_numbers(order);
+                        let price = price.map_or_else(String::new, |price| format!("{price} × "));
+                        format!("order     {symbol} at {venue} {id}, {side} {price}{qty}, {kind} {life}")
+                    }
+                    _ => format!("order     {symbol} at {venue} {id}"),
+                }
+            }
+            Said::Reply(reply) => {
+                let (id, qty) = (reply.id(), |mantissa| decimal(reply.qty_exp, mantissa));
+                let kind = reply.kind().map_or_else(|| reply.kind.to_string(), |kind| kind.to_string());
+                let mut text = format!("{kind:<9} {id}");
+                if reply.kind() == Some(ReplyKind::Filled) {
+                    let price = decimal(reply.price_exp, reply.price.get());
+                    let (of, left) = (qty(reply.qty.get()), qty(reply.left.get()));
+                    _ = write!(text, ", {price} × {of}, {left} left, fill {}", reply.fill_id);
+                }
+                if let Some(reason) = reply.reason().filter(|reason| *reason != Reason::None) {
+                    _ = write!(text, ", {reason}");
+                }
+                if reply.code.get() != 0 {
+                    _ = write!(text, " ({})", reply.code);
+                }
+                text
+            }
+        }
+    }
+
+    fn decoded(&self) -> Value {
+        match self {
+            Said::Order(order) => {
+                let (price, qty) = order_numbers(order);
+                let cancel = order.action() == Some(Action::Cancel);
+                json!({
+                    "kind": if cancel { "cancel" } else { "order" },
+                    "id": order.id().to_string(), "venue": order.venue(), "symbol": order.symbol(),
+                    "target": cancel.then(|| order.target().to_string()),
+                    "side": order.side().map(|side| side.to_string()),
+                    "type": order.kind().map(|kind| kind.to_string()),
+                    "life": order.life().map(|life| life.to_string()),
+                    "price": price, "qty": (!cancel).then_some(qty), "cause_ns": order.cause_ns.get(),
+                })
+            }
+            Said::Reply(reply) => {
+                let fill = reply.kind() == Some(ReplyKind::Filled);
+                let qty = |mantissa| decimal(reply.qty_exp, mantissa);
+                json!({
+                    "kind": "reply", "id": reply.id().to_string(),
+                    "says": reply.kind().map(|kind| kind.to_string()),
+                    "reason": reply.reason().filter(|reason| *reason != Reason::None).map(|reason| reason.to_string()),
+                    "code": reply.code.get(), "venue_id": reply.venue_id.get(), "fill_id": reply.fill_id.get(),
+                    "price": fill.then(|| decimal(reply.price_exp, reply.price.get())),
+                    "qty": fill.then(|| qty(reply.qty.get())), "filled": qty(reply.filled.get()),
+                    "left": qty(reply.left.get()), "venue_ns": reply.venue_ns.get(), "order_ns": reply.order_ns.get(),
+                    "cause_ns": reply.cause_ns.get(),
+                })
+            }
+        }
+    }
+}
+
+/// Price, where it has one, and quantity.
+fn order_numbers(order: &Order) -> (Option<String>, String) {
+    let price = (order.price.get() != 0).then(|| decimal(order.price_exp, order.price.get()));
+    (price, decimal(order.qty_exp, order.qty.get()))
+}
+
+fn decimal(exp: i8, mantissa: i64) -> String {
+    Scale { exp, trimmed: false }.decimal(mantissa).to_string()
 }
 
 /// The first levels of both sides, prices exact.

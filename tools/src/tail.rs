@@ -8,7 +8,7 @@
 
 use crate::{
     book::parse_symbol,
-    records::{self, Style},
+    records::{self, Said, Style},
     run::{Failure, Moment, Outcome, RootArgs, TierArgs, parse_moment, rfc3339, what_there_is, with_stdout},
     stop::Stop,
 };
@@ -40,6 +40,7 @@ Examples:
   chronicle tail -f --root market --venue binance-spot --symbol btcusdt --type trade,quote
   chronicle tail --root market --venue binance-spot --symbol btcusdt --stream trades --from 2024-08-08T23:59:00Z
   chronicle tail -f --root market --venue binance-spot --type gap --json
+  chronicle tail -f market/hot/orders/queue/alpha/orders_out
 
 Without --stream it is the venue's raw queue, with it the symbol's refined days. Of a queue that is followed it says on
 standard error when its writer dies, closes it or comes back. Ctrl-C, and a pipe whose reader has left, end it: exit
@@ -59,7 +60,7 @@ pub(crate) struct Args {
     /// Only these symbols: codes, or the venue's own names
     #[arg(long = "symbol", value_name = "A,B", value_delimiter = ',', value_parser = parse_symbol)]
     symbols: Vec<Name>,
-    /// Only these types: delta, snapshot, trade, quote, gap, opaque, source, or a number
+    /// Only these types: delta, snapshot, trade, quote, gap, opaque, source, order, reply, or a number
     #[arg(long = "type", value_name = "A,B", value_delimiter = ',', value_parser = parse_kind)]
     kinds: Vec<Kind>,
     /// The symbol's refined days: book, trades, quotes, opaque or late
@@ -102,6 +103,8 @@ enum Kind {
     Gap,
     Opaque,
     Source,
+    Order,
+    Reply,
     Number(u16),
 }
 
@@ -114,8 +117,11 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         "gap" => Kind::Gap,
         "opaque" => Kind::Opaque,
         "source" => Kind::Source,
+        "order" => Kind::Order,
+        "reply" => Kind::Reply,
         other => Kind::Number(other.parse().map_err(|_| {
-            "one of delta, snapshot, trade, quote, gap, opaque, source, or the number of a type".to_owned()
+            "one of delta, snapshot, trade, quote, gap, opaque, source, order, reply, or the number of a type"
+                .to_owned()
         })?),
     })
 }
@@ -163,6 +169,7 @@ impl Filter {
             return Verdict::Passes;
         }
         let record = Record::parse(frame.type_id, payload).ok();
+        let said = if record.is_none() { records::said(frame) } else { None };
         let (kind, symbol) = match &record {
             Some(Record::BookDelta(r)) => (Some(Kind::Delta), r.symbol),
             Some(Record::BookSnapshot(r)) => (Some(Kind::Snapshot), r.symbol),
@@ -171,7 +178,11 @@ impl Filter {
             Some(Record::Gap(r)) => (Some(Kind::Gap), r.symbol),
             Some(Record::Opaque(r)) => (Some(Kind::Opaque), r.symbol),
             Some(Record::Source(_)) => (Some(Kind::Source), ""),
-            None => (None, ""),
+            None => match &said {
+                Some(Said::Order(order)) => (Some(Kind::Order), order.symbol()),
+                Some(Said::Reply(_)) => (Some(Kind::Reply), ""),
+                None => (None, ""),
+            },
         };
         let of_kind = self.kinds.is_empty()
             || self.kinds.iter().any(|asked| kind == Some(*asked) || *asked == Kind::Number(frame.type_id));
@@ -477,31 +488,26 @@ impl Live {
     /// Looks whether there is a writer, and whether the queue still is the one that it was.
     fn look(&mut self) -> Outcome {
         self.looked = Instant::now();
-        match self.reader.detect_disconnect(Duration::from_secs(5))? {
-            None => self.came_back(),
-            Some(reason) => {
-                if self.gone.map(|gone| std::mem::discriminant(&gone)) != Some(std::mem::discriminant(&reason)) {
-                    tell(&match reason {
-                        Disconnect::Closed => "the writer has closed the queue; waiting for the next one".to_owned(),
-                        Disconnect::Died => "the writer died; waiting for it to come back".to_owned(),
-                        Disconnect::Stale { age } => {
-                            format!("the writer has been silent for {} s; `chronicle doctor` says why", age.as_secs())
-                        }
-                    });
+        // Removed, it may come again; till then the writer's death is what there is to tell.
+        if Self::control_of(&self.path).is_ok_and(|control| control != self.control) {
+            *self = Live::open(&self.path)?;
+            tell("another queue stands here now; from its first frame on");
+            return Ok(());
+        }
+        let Some(reason) = self.reader.detect_disconnect(Duration::from_secs(5))? else {
+            self.came_back();
+            return Ok(());
+        };
+        if self.gone.map(|gone| std::mem::discriminant(&gone)) != Some(std::mem::discriminant(&reason)) {
+            tell(&match reason {
+                Disconnect::Closed => "the writer has closed the queue; waiting for the next one".to_owned(),
+                Disconnect::Died => "the writer died; waiting for it to come back".to_owned(),
+                Disconnect::Stale { age } => {
+                    format!("the writer has been silent for {} s; `chronicle doctor` says why", age.as_secs())
                 }
-                self.gone = Some(reason);
-            }
+            });
         }
-        match Self::control_of(&self.path) {
-            Ok(control) if control != self.control => {
-                let mut again = Live::open(&self.path)?;
-                again.gone = self.gone;
-                *self = again;
-                tell("another queue stands here now; from its first frame on");
-            }
-            // Removed: perhaps another one comes.
-            Ok(_) | Err(_) => {}
-        }
+        self.gone = Some(reason);
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ fn move_to_cold(root: &Path) -> Ran {
     run(Command::new(BINARY).args(["tier", "run", "--once", "--now", "2024-08-12", "--json", "--root"]).arg(root))
 }
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 21] = [
     &["demo"],
     &["import"],
     &["refine"],
@@ -51,6 +51,11 @@ const COMMANDS: [&[&str]; 16] = [
     &["cat"],
     &["inspect"],
     &["verify"],
+    &["tail"],
+    &["top"],
+    &["doctor"],
+    &["bench"],
+    &["bench", "host"],
     &["wal"],
     &["wal", "inspect"],
     &["wal", "verify"],

@@ -180,7 +180,7 @@ fn leftovers(patient: &Patient, leftovers: BTreeMap<PathBuf, Vec<PathBuf>>, find
 /// Whoever makes such files holds one of these.
 fn locks_of(patient: &Patient, dir: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
     // A queue's own files, its index, its cursors: each of those is locked itself while it is made.
-    for queue in patient.queues.iter().filter(|queue| dir.starts_with(queue)) {
+    if let Some(queue) = patient.queues.iter().find(|queue| dir.starts_with(queue)) {
         let mut locks = vec![queue.join("writer.lock")];
         if dir.ends_with("readers") {
             locks.extend_from_slice(paths);

@@ -258,22 +258,21 @@ impl State {
         let clock = time.split_once('T').map_or(time.as_str(), |(_, clock)| clock);
         let ill = tick.queues.iter().filter(|queue| !is_well(queue)).count()
             + tick.leases.iter().filter(|lease| !lease.well).count();
-        let mut line = vec![
-            Span::from(format!("chronicle top  {}  {clock}  ", self.root)).bold(),
-            Span::from(format!(
-                "{} {}  {} frames/s  {}/s",
-                tick.queues.len(),
-                if tick.queues.len() == 1 { "queue" } else { "queues" },
-                rate(sum(|queue| queue.frames_per_s)),
-                Size(sum(|queue| queue.bytes_per_s) as u64)
-            )),
-        ];
+        let mut line = vec![Span::from(format!("chronicle top  {}  {clock}  ", self.root)).bold()];
+        // What matters first stands where a narrow terminal still shows it.
         if ill > 0 {
-            line.push(Span::from(format!("  {ill} to look at")).fg(Color::Red).bold());
+            line.push(Span::from(format!("{ill} to look at  ")).fg(Color::Red).bold());
         }
         if self.paused {
-            line.push(Span::from("  held").fg(Color::Yellow).bold());
+            line.push(Span::from("held  ").fg(Color::Yellow).bold());
         }
+        line.push(Span::from(format!(
+            "{} {}  {} frames/s  {}/s",
+            tick.queues.len(),
+            if tick.queues.len() == 1 { "queue" } else { "queues" },
+            rate(sum(|queue| queue.frames_per_s)),
+            Size(sum(|queue| queue.bytes_per_s) as u64)
+        )));
         frame.render_widget(Line::from(line), area);
     }
 
@@ -689,6 +688,9 @@ mod tests {
         is("wide", &text(&seen(), 130, 32));
         is("narrow", &text(&seen(), 80, 24));
         is("low", &text(&seen(), 60, 10));
+        let mut chosen = seen();
+        press(&mut chosen, "G");
+        is("chosen", &text(&chosen, 130, 32));
         let mut sorted = seen();
         press(&mut sorted, "sjj");
         is("by-rate", &text(&sorted, 100, 24));
