@@ -42,7 +42,7 @@
 
 use crate::{
     error::Result,
-    layout::{Entry, Kind, LEASE, Layout, OWNER_LOCK, Place, READY},
+    layout::{Entry, Kind, Layout, OWNER_LOCK, Place, is_file_of_an_owner},
     lease::{Lease, Owner},
     look::{Seen, State, has_left, look_again, trouble_reason},
     sweep::{Swept, sweep_dir},
@@ -51,6 +51,7 @@ use crate::{
 use chronicle_platform::{Platform, Trouble, TroubleKind};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fmt,
     ops::Bound,
     path::{Path, PathBuf},
@@ -419,8 +420,9 @@ impl<P: Platform, W: Watch> Discovery<P, W> {
                 }
                 Place::Branch => _ = branches.insert(path),
                 Place::Elsewhere => {
-                    let is_ours = path.file_name().is_some_and(|name| name == READY || name == LEASE);
-                    if let (true, Some(dir)) = (is_ours, path.parent())
+                    // Drafts, too: who is killed while it makes one leaves nothing else that tells.
+                    let ours = |name: &OsStr| is_file_of_an_owner(name.to_str().unwrap_or_default());
+                    if let (true, Some(dir)) = (path.file_name().is_some_and(ours), path.parent())
                         && let Place::Entry(entry) = self.layout.place(dir)
                     {
                         entries.insert(entry);

@@ -34,6 +34,11 @@ pub(crate) fn draft_of(path: &Path) -> PathBuf {
     draft.into()
 }
 
+/// Whether a name in an entry's directory is of a file that its owner makes and removes, or of a draft of one.
+pub(crate) fn is_file_of_an_owner(name: &str) -> bool {
+    [LEASE, READY].contains(&name.strip_suffix(TEMPORARY).unwrap_or(name))
+}
+
 /// What an [`Entry`] is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

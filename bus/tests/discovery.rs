@@ -165,6 +165,36 @@ fn the_first_poll_is_sorted_and_kinds_are_chosen() {
     );
 }
 
+/// Who is killed while it makes its lease leaves a draft and nothing else: told by the watch, it is swept at once.
+#[test]
+fn a_draft_that_somebody_died_with_is_swept_without_a_rescan() {
+    for sweep in [true, false] {
+        let dir = memory_or_disk();
+        let layout = Layout::new(dir.path());
+        let entry = strategy("unborn");
+        std::fs::create_dir_all(layout.dir(&entry)).unwrap();
+        let options = DiscoveryOptions { sweep, ..without_rescan() };
+        let mut discovery = Discovery::open(&Linux, &layout, options).unwrap();
+        assert_eq!(told(&discovery.poll(), &entry), ["added"]);
+        for name in ["LEASE.tmp", "READY.tmp"] {
+            let draft = layout.dir(&entry).join(name);
+            std::fs::write(&draft, b"half").unwrap();
+            let expected = if sweep { State::Absent } else { State::Dead(None) };
+            let begun = Instant::now();
+            while draft.exists() == sweep || *discovery.state(&entry) != expected {
+                assert!(begun.elapsed() < PATIENCE, "{name}: {}", discovery.state(&entry));
+                _ = discovery.wait(Duration::from_millis(20));
+            }
+            // By another's hand, it is seen to go, too.
+            chronicle_bus::sweep(&Linux, &layout).unwrap();
+            while *discovery.state(&entry) != State::Absent {
+                assert!(begun.elapsed() < PATIENCE, "{name}: {}", discovery.state(&entry));
+                _ = discovery.wait(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
 /// A watch that loses everything while it is told to, and says so when it is told to.
 #[derive(Debug)]
 struct Losing {
