@@ -159,10 +159,8 @@ fn the_first_poll_is_sorted_and_kinds_are_chosen() {
     }
     assert_eq!(lost.len(), 1);
     assert_eq!(told(&lost, &entries[1]), ["lost 1: left"]);
-    assert_eq!(
-        Discovery::open(&Linux, &Layout::new(dir.path().join("absent")), without_rescan()).unwrap_err().is_not_found(),
-        true
-    );
+    let absent = Layout::new(dir.path().join("absent"));
+    assert!(Discovery::open(&Linux, &absent, without_rescan()).unwrap_err().is_not_found());
 }
 
 /// Who is killed while it makes its lease leaves a draft and nothing else: told by the watch, it is swept at once.
@@ -422,7 +420,7 @@ fn who_died_is_told_even_if_another_swept_first() {
     _ = discovery.poll();
     victim.kill();
     drop(owner);
-    assert_eq!(chronicle_bus::sweep(&sim.start_process(), &layout).unwrap().removed, [entry.clone()]);
+    assert_eq!(chronicle_bus::sweep(&sim.start_process(), &layout).unwrap().removed, std::slice::from_ref(&entry));
     assert_eq!(told(&discovery.wait(Duration::from_secs(60)), &entry), ["lost 1: died"]);
     assert_eq!(LostReason::Died.to_string(), "died");
 }

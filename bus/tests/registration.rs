@@ -200,7 +200,7 @@ fn any_bytes_without_a_lock_are_a_dead_owners() {
                 assert!(matches!(look(&sim, &layout, &entry), State::Ready(_)), "{name}");
                 drop(owner);
             } else {
-                assert_eq!(sweep(&sim, &layout).unwrap().removed, [entry.clone()], "{name}");
+                assert_eq!(sweep(&sim, &layout).unwrap().removed, std::slice::from_ref(&entry), "{name}");
             }
             assert_eq!(names(&sim, &dir), ["owner.lock"], "{name}");
         }
