@@ -346,3 +346,13 @@ fn read<'a>(json: &'a str, ingest_ns: u64, scratch: &'a mut Scratch, needs_prev:
     }
     Ok(scratch.message(name, json))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_its_slot() {
+        assert!(NAMES.iter().enumerate().all(|(index, name)| slot(name) == Some(index)));
+    }
+}

@@ -46,6 +46,23 @@ const BEST_BID: usize = 9;
 const BEST_ASK: usize = 10;
 const CHANGES: &str = "changes";
 
+fn slot(key: &str) -> Option<usize> {
+    Some(match key.as_bytes() {
+        b"type" => TYPE,
+        b"product_id" => PRODUCT,
+        b"asks" => ASKS,
+        b"bids" => BIDS,
+        b"time" => TIME,
+        b"trade_id" => TRADE_ID,
+        b"side" => SIDE,
+        b"price" => PRICE,
+        b"size" => SIZE,
+        b"best_bid" => BEST_BID,
+        b"best_ask" => BEST_ASK,
+        _ => return None,
+    })
+}
+
 impl Dialect for Coinbase {
     fn kinds(&self) -> &'static [&'static str] {
         &[UPDATE, SNAPSHOT, MATCH]
@@ -61,7 +78,7 @@ impl Dialect for Coinbase {
             scan.open();
             let mut first = true;
             while let Some(key) = scan.key(&mut first)? {
-                match NAMES.iter().position(|name| *name == key.raw) {
+                match slot(key.raw) {
                     Some(slot) => fields.take(slot, &mut scan, &mut Pair, &mut columns, &mut store)?,
                     None if key.raw == CHANGES && scan.begins() == b'[' => {
                         if changed.is_some() {
@@ -217,4 +234,14 @@ fn trade(text: &str, fields: &Fields<'_, 11>, head: Head) -> Result<Part, Unfit>
         },
         proof: Proof::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_its_slot() {
+        assert!(NAMES.iter().enumerate().all(|(index, name)| slot(name) == Some(index)));
+    }
 }

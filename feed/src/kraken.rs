@@ -68,12 +68,23 @@ fn symbol(text: Text<'_>) -> Result<&str, Unfit> {
 mod v1 {
     use super::*;
 
-    const NAMES: [&str; 5] = ["a", "b", "as", "bs", "c"];
+    pub(super) const NAMES: [&str; 5] = ["a", "b", "as", "bs", "c"];
     const ASKS: usize = 0;
     const BIDS: usize = 1;
     const ALL_ASKS: usize = 2;
     const ALL_BIDS: usize = 3;
     const CHECKSUM: usize = 4;
+
+    pub(super) fn slot(key: &str) -> Option<usize> {
+        Some(match key.as_bytes() {
+            b"a" => ASKS,
+            b"b" => BIDS,
+            b"as" => ALL_ASKS,
+            b"bs" => ALL_BIDS,
+            b"c" => CHECKSUM,
+            _ => return None,
+        })
+    }
 
     /// `scan` stands at the array.
     pub(super) fn read<'a>(
@@ -96,7 +107,7 @@ mod v1 {
                     scan.open();
                     let mut first = true;
                     while let Some(key) = scan.key(&mut first)? {
-                        match NAMES.iter().position(|name| *name == key.raw) {
+                        match slot(key.raw) {
                             Some(slot) => fields.take(slot, &mut scan, &mut form, &mut columns, &mut store)?,
                             None => scan.skip()?,
                         }
@@ -158,7 +169,8 @@ mod v1 {
 mod v2 {
     use super::*;
 
-    const NAMES: [&str; 9] = ["symbol", "bids", "asks", "checksum", "timestamp", "side", "price", "qty", "trade_id"];
+    pub(super) const NAMES: [&str; 9] =
+        ["symbol", "bids", "asks", "checksum", "timestamp", "side", "price", "qty", "trade_id"];
     const SYMBOL: usize = 0;
     const BIDS: usize = 1;
     const ASKS: usize = 2;
@@ -169,11 +181,35 @@ mod v2 {
     const QTY: usize = 7;
     const TRADE_ID: usize = 8;
 
+    pub(super) fn slot(key: &str) -> Option<usize> {
+        Some(match key.as_bytes() {
+            b"symbol" => SYMBOL,
+            b"bids" => BIDS,
+            b"asks" => ASKS,
+            b"checksum" => CHECKSUM,
+            b"timestamp" => TIME,
+            b"side" => SIDE,
+            b"price" => PRICE,
+            b"qty" => QTY,
+            b"trade_id" => TRADE_ID,
+            _ => return None,
+        })
+    }
+
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Kind {
-        Book,
+        Book { is_snapshot: bool },
         Trade,
         Other,
+    }
+
+    fn kind(channel: Option<&str>, action: Option<&str>) -> Kind {
+        match (channel, action) {
+            (Some("book"), Some("snapshot")) => Kind::Book { is_snapshot: true },
+            (Some("book"), Some("update")) => Kind::Book { is_snapshot: false },
+            (Some("trade"), Some("snapshot" | "update")) => Kind::Trade,
+            _ => Kind::Other,
+        }
     }
 
     /// `scan` stands at the object.
@@ -184,7 +220,9 @@ mod v2 {
         scratch: &'a mut Scratch,
     ) -> Result<Message<'a>, Flaw> {
         let (mut channel, mut action, mut event, mut method) = (None, None, None, None);
-        let (mut data, mut pair, mut subscribed) = (None, None, None);
+        let (mut pair, mut subscribed, mut name) = (None, None, "");
+        // Where the records are, and what they were read as, if by then it was told.
+        let mut data = None;
         scan.open();
         let mut first = true;
         while let Some(key) = scan.key(&mut first)? {
@@ -194,9 +232,14 @@ mod v2 {
                 "event" => &mut event,
                 "method" => &mut method,
                 "pair" => &mut pair,
+                "data" if data.is_some() => return Err(Flaw::Twice { field: "data" }),
                 "data" if scan.begins() == b'[' => {
-                    data = Some(scan.at());
-                    scan.skip()?;
+                    let (at, kind) = (scan.at(), kind(channel, action));
+                    let outcome = elements(text, &mut scan, kind, received_ns, scratch, &mut name);
+                    if let Err(Unfit::Flaw(flaw)) = outcome {
+                        return Err(flaw);
+                    }
+                    data = Some((at, kind, outcome));
                     continue;
                 }
                 "result" if scan.begins() == b'{' => {
@@ -215,17 +258,22 @@ mod v2 {
             }
         }
         scan.end()?;
-        let (kind, word) = match (channel, action) {
-            (Some("book"), Some("snapshot")) => (Kind::Book, SNAPSHOT),
-            (Some("book"), Some("update")) => (Kind::Book, BOOK),
-            (Some("trade"), Some("snapshot" | "update")) => (Kind::Trade, TRADE),
-            _ => (Kind::Other, channel.or(event).or(method).unwrap_or("unknown")),
+        let kind = kind(channel, action);
+        let word = match kind {
+            Kind::Book { is_snapshot: true } => SNAPSHOT,
+            Kind::Book { is_snapshot: false } => BOOK,
+            Kind::Trade => TRADE,
+            Kind::Other => channel.or(event).or(method).unwrap_or("unknown"),
         };
-        let mut name = pair.unwrap_or("");
-        let outcome = match (kind, data) {
-            (Kind::Other, _) => Ok(()),
-            (_, None) => Err(Flaw::Lacks { field: "data" }.into()),
-            (_, Some(at)) => elements(text, at, kind, word == SNAPSHOT, received_ns, scratch, &mut name),
+        let outcome = match data {
+            None if kind == Kind::Other => Ok(()),
+            None => return Err(Flaw::Lacks { field: "data" }),
+            Some((_, early, outcome)) if early == kind => outcome,
+            // It was told behind them.
+            Some((at, ..)) => {
+                scratch.clear();
+                elements(text, &mut Scan::from(text, at), kind, received_ns, scratch, &mut name)
+            }
         };
         if let Some((symbol, depth)) = subscribed {
             // Its depth is what the book is kept to.
@@ -234,10 +282,10 @@ mod v2 {
             scratch.parts.iter_mut().for_each(|part| part.proof.depth = Some(depth));
             return Ok(scratch.message(word, text));
         }
-        if name.len() > SYMBOL_LEN_MAX {
-            name = "";
+        if name.is_empty() {
+            name = pair.filter(|pair: &&str| pair.len() <= SYMBOL_LEN_MAX).unwrap_or("");
         }
-        scratch.keep(word, text, received_ns, name, kind == Kind::Book, outcome)
+        scratch.keep(word, text, received_ns, name, matches!(kind, Kind::Book { .. }), outcome)
     }
 
     /// Symbol and depth, if this is the answer to a subscription of a book. `scan` stands at the object.
@@ -257,18 +305,21 @@ mod v2 {
         Ok(name.zip(depth).filter(|_| is_book))
     }
 
-    /// Reads the records of `data`, which is at `at` and was found to be JSON.
+    /// Reads the records of `data`, at whose bracket `scan` stands; passes over them if they are none. `name` becomes the
+    /// first symbol that can be told.
     fn elements<'a>(
         text: &'a str,
-        at: usize,
+        scan: &mut Scan<'a>,
         kind: Kind,
-        is_snapshot: bool,
         received_ns: u64,
         scratch: &mut Scratch,
         name: &mut &'a str,
     ) -> Result<(), Unfit> {
-        let mut scan = Scan::from(text, at);
-        let mut verbatim = Ok(());
+        let mut outcome = Ok(());
+        if kind == Kind::Other {
+            scan.skip().map_err(Flaw::from)?;
+            return outcome;
+        }
         scan.open();
         let mut first = true;
         while scan.element(&mut first).map_err(Flaw::from)? {
@@ -282,34 +333,36 @@ mod v2 {
             scan.open();
             let mut first = true;
             while let Some(key) = scan.key(&mut first).map_err(Flaw::from)? {
-                let slot = NAMES.iter().position(|name| *name == key.raw);
+                let slot = slot(key.raw);
                 if let Some(column @ (PRICE | QTY)) = slot {
                     scan.begins();
-                    numbers[column - PRICE] = scan.quick_number();
+                    if let Some(number) = scan.quick_number() {
+                        if numbers[column - PRICE].replace(number).is_some() {
+                            return Err(Flaw::Twice { field: NAMES[column] }.into());
+                        }
+                        continue;
+                    }
                 }
                 match slot {
-                    Some(PRICE) if numbers[0].is_some() => {}
-                    Some(QTY) if numbers[1].is_some() => {}
-                    Some(slot) => {
-                        fields.take(slot, &mut scan, &mut Named, &mut columns, &mut store).map_err(Flaw::from)?;
-                    }
-                    None => scan.skip().map_err(Flaw::from)?,
+                    Some(slot) => fields.take(slot, scan, &mut Named, &mut columns, &mut store),
+                    None => scan.skip(),
                 }
+                .map_err(Flaw::from)?;
             }
             if name.is_empty() {
                 *name = fields.symbol(SYMBOL).unwrap_or("");
             }
             let part = match kind {
-                Kind::Trade => trade(text, &fields, numbers, received_ns),
-                Kind::Book | Kind::Other => book(text, &fields, is_snapshot, received_ns, columns, &mut store),
+                Kind::Trade | Kind::Other => trade(text, &fields, numbers, received_ns),
+                Kind::Book { is_snapshot } => book(text, &fields, is_snapshot, received_ns, columns, &mut store),
             };
             match part {
                 Ok(part) => scratch.parts.push(part),
                 Err(Unfit::Flaw(flaw)) => return Err(flaw.into()),
-                Err(why) => verbatim = Err(why),
+                Err(why) => outcome = Err(why),
             }
         }
-        verbatim
+        outcome
     }
 
     fn book(
@@ -376,5 +429,16 @@ mod v2 {
             },
             proof: Proof::default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{v1, v2};
+
+    #[test]
+    fn every_name_has_its_slot() {
+        assert!(v1::NAMES.iter().enumerate().all(|(index, name)| v1::slot(name) == Some(index)));
+        assert!(v2::NAMES.iter().enumerate().all(|(index, name)| v2::slot(name) == Some(index)));
     }
 }

@@ -46,10 +46,30 @@ const PRICE: usize = 8;
 const QTY: usize = 9;
 const SIDE: usize = 10;
 
+fn slot(key: &str) -> Option<usize> {
+    Some(match key.as_bytes() {
+        b"asks" => ASKS,
+        b"bids" => BIDS,
+        b"ts" => TIME,
+        b"checksum" => CHECKSUM,
+        b"seqId" => SEQ,
+        b"prevSeqId" => PREV_SEQ,
+        b"instId" => INSTRUMENT,
+        b"tradeId" => TRADE_ID,
+        b"px" => PRICE,
+        b"sz" => QTY,
+        b"side" => SIDE,
+        _ => return None,
+    })
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// With the levels that the channel keeps.
-    Book(u32),
+    Book {
+        /// Levels a side that the channel keeps.
+        depth: u32,
+        is_snapshot: bool,
+    },
     Trades,
     Other,
 }
@@ -61,18 +81,25 @@ impl Dialect for Okx {
 
     fn read<'a>(&self, text: &'a str, received_ns: u64, scratch: &'a mut Scratch) -> Result<Message<'a>, Flaw> {
         let mut scan = Scan::new(text);
-        let (mut action, mut event, mut channel, mut instrument, mut data) = (None, None, None, None, None);
+        let mut told = Told::default();
+        // Where the records are, and what they were read as, if by then it was told.
+        let mut data = None;
         if scan.begins() == b'{' {
             scan.open();
             let mut first = true;
             while let Some(key) = scan.key(&mut first)? {
                 match (key.raw, scan.begins()) {
-                    ("action", b'"') => action = word(&mut scan)?,
-                    ("event", b'"') => event = word(&mut scan)?,
-                    ("arg", b'{') => (channel, instrument) = argument(&mut scan)?,
+                    ("action", b'"') => told.action = word(&mut scan)?,
+                    ("event", b'"') => told.event = word(&mut scan)?,
+                    ("arg", b'{') => (told.channel, told.instrument) = argument(&mut scan)?,
+                    ("data", _) if data.is_some() => return Err(Flaw::Twice { field: "data" }),
                     ("data", b'[') => {
-                        data = Some(scan.at());
-                        scan.skip()?;
+                        let (at, sort) = (scan.at(), told.sort());
+                        let outcome = elements(text, &mut scan, sort, received_ns, scratch);
+                        if let Err(Unfit::Flaw(flaw)) = outcome {
+                            return Err(flaw);
+                        }
+                        data = Some((at, sort, outcome));
                     }
                     _ => scan.skip()?,
                 }
@@ -81,26 +108,57 @@ impl Dialect for Okx {
             scan.skip()?;
         }
         scan.end()?;
-        let depth = match channel {
+        let sort = told.sort();
+        let outcome = match data {
+            None if sort.kind == Kind::Other => Ok(()),
+            None => return Err(Flaw::Lacks { field: "data" }),
+            Some((_, early, outcome)) if early == sort => outcome,
+            // It was told behind them.
+            Some((at, ..)) => {
+                scratch.clear();
+                elements(text, &mut Scan::from(text, at), sort, received_ns, scratch)
+            }
+        };
+        scratch.keep(sort.word, text, received_ns, sort.name, matches!(sort.kind, Kind::Book { .. }), outcome)
+    }
+}
+
+/// What a message says about itself.
+#[derive(Default)]
+struct Told<'a> {
+    action: Option<&'a str>,
+    event: Option<&'a str>,
+    channel: Option<&'a str>,
+    instrument: Option<&'a str>,
+}
+
+/// What follows from that for its records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sort<'a> {
+    kind: Kind,
+    /// The venue's word for it.
+    word: &'a str,
+    /// The instrument; empty if none can be told.
+    name: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn sort(&self) -> Sort<'a> {
+        let depth = match self.channel {
             Some("books" | "books-elp" | "books-l2-tbt") => Some(400),
             Some("books50-l2-tbt") => Some(50),
             _ => None,
         };
-        let (kind, word) = match (depth, channel, action) {
+        let (kind, word) = match (depth, self.channel, self.action) {
             // What answers a subscription names the channel too.
-            _ if event.is_some() => (Kind::Other, event.unwrap_or("unknown")),
-            (Some(depth), _, Some("snapshot")) => (Kind::Book(depth), SNAPSHOT),
-            (Some(depth), _, Some("update")) => (Kind::Book(depth), BOOK),
+            _ if self.event.is_some() => (Kind::Other, self.event.unwrap_or("unknown")),
+            (Some(depth), _, Some("snapshot")) => (Kind::Book { depth, is_snapshot: true }, SNAPSHOT),
+            (Some(depth), _, Some("update")) => (Kind::Book { depth, is_snapshot: false }, BOOK),
             (_, Some("trades" | "trades-all"), _) => (Kind::Trades, TRADES),
-            _ => (Kind::Other, channel.unwrap_or("unknown")),
+            _ => (Kind::Other, self.channel.unwrap_or("unknown")),
         };
-        let name = instrument.filter(|name| name.len() <= SYMBOL_LEN_MAX).unwrap_or("");
-        let outcome = match (kind, data) {
-            (Kind::Other, _) => Ok(()),
-            (_, None) => Err(Flaw::Lacks { field: "data" }.into()),
-            (_, Some(at)) => elements(text, at, kind, word == SNAPSHOT, name, received_ns, scratch),
-        };
-        scratch.keep(word, text, received_ns, name, matches!(kind, Kind::Book(_)), outcome)
+        let name = self.instrument.filter(|name| name.len() <= SYMBOL_LEN_MAX).unwrap_or("");
+        Sort { kind, word, name }
     }
 }
 
@@ -123,18 +181,19 @@ fn argument<'a>(scan: &mut Scan<'a>) -> Result<(Option<&'a str>, Option<&'a str>
     Ok((channel, instrument))
 }
 
-/// Reads the records of `data`, which is at `at` and was found to be JSON.
+/// Reads the records of `data`, at whose bracket `scan` stands; passes over them if they are none.
 fn elements(
     text: &str,
-    at: usize,
-    kind: Kind,
-    is_snapshot: bool,
-    name: &str,
+    scan: &mut Scan<'_>,
+    sort: Sort<'_>,
     received_ns: u64,
     scratch: &mut Scratch,
 ) -> Result<(), Unfit> {
-    let mut scan = Scan::from(text, at);
-    let mut verbatim = Ok(());
+    let mut outcome = Ok(());
+    if sort.kind == Kind::Other {
+        scan.skip().map_err(Flaw::from)?;
+        return outcome;
+    }
     scan.open();
     let mut first = true;
     while scan.element(&mut first).map_err(Flaw::from)? {
@@ -147,23 +206,25 @@ fn elements(
         scan.open();
         let mut first = true;
         while let Some(key) = scan.key(&mut first).map_err(Flaw::from)? {
-            match NAMES.iter().position(|name| *name == key.raw) {
-                Some(slot) => fields.take(slot, &mut scan, &mut Longer, &mut columns, &mut store),
+            match slot(key.raw) {
+                Some(slot) => fields.take(slot, scan, &mut Longer, &mut columns, &mut store),
                 None => scan.skip(),
             }
             .map_err(Flaw::from)?;
         }
-        let part = match kind {
-            Kind::Book(depth) => book(text, &fields, is_snapshot, depth, name, received_ns, columns, &mut store),
+        let part = match sort.kind {
+            Kind::Book { depth, is_snapshot } => {
+                book(text, &fields, is_snapshot, depth, sort.name, received_ns, columns, &mut store)
+            }
             Kind::Trades | Kind::Other => trade(text, &fields, received_ns),
         };
         match part {
             Ok(part) => scratch.parts.push(part),
             Err(Unfit::Flaw(flaw)) => return Err(flaw.into()),
-            Err(why) => verbatim = Err(why),
+            Err(why) => outcome = Err(why),
         }
     }
-    verbatim
+    outcome
 }
 
 // Each is one fact of the message; a struct of them would be built and taken apart here only.
@@ -247,4 +308,14 @@ fn trade(text: &str, fields: &Fields<'_, 11>, received_ns: u64) -> Result<Part, 
         },
         proof: Proof::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_its_slot() {
+        assert!(NAMES.iter().enumerate().all(|(index, name)| slot(name) == Some(index)));
+    }
 }

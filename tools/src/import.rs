@@ -6,27 +6,33 @@ use crate::{
 };
 use chronicle::{
     System,
-    feed::{Cut, Report, Venue, check},
+    feed::{
+        Cut, Report, Venue, check,
+        report::{Checked, WrongChecksum},
+    },
     storage::{
         queue::{Profile, PublisherOptions},
         root::Root,
     },
 };
-use std::{io::Write, path::PathBuf};
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
 /// Append recorded messages to a root's raw stream; makes the root if there is none
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   chronicle import --venue binance-spot --root market btcusdt_20240808.gz btcusdt_20240809.gz
+  chronicle import --venue binance-spot --root market BINANCE.ws.1.0 BINANCE.http.0.0
   zcat day.gz | chronicle import --venue binance-usdm --root market -
 
-A line is `<receive time, ns> <json>`; gzip is told by content. What the parser does not know is kept verbatim.
+A line is `<receive time, ns> <json>`, or as cryptofeed captures them: `<receive time, s>: <json>` with the recorder's own
+lines between, and answers to requests behind their url. Gzip is told by content. What the parser does not know is kept
+verbatim. Where the venue sends checksums of its books (kraken, okx), each is checked; a wrong one is damage.
 Damage in a file does not stop the rest of it: every whole good record is imported, the rest is reported, exit code 1.
 An empty line is damage too. If the root takes no more (a full disk, say), what was imported until then stays and is
 reported; with --json, `error` has {why, file, records}: the file it stopped in, and how many of its records are in.")]
 pub(crate) struct Args {
-    /// Whose messages they are: binance-spot, binance-usdm or binance-coinm
+    /// Whose messages they are: binance-spot, binance-usdm, binance-coinm, kraken, okx or coinbase
     #[arg(long)]
     venue: Venue,
     #[command(flatten)]
@@ -34,7 +40,8 @@ pub(crate) struct Args {
     /// Import nothing if anything is wrong with any file
     #[arg(long)]
     strict: bool,
-    /// One JSON object: {files: [{name, sha256, lines, by_kind, opaque, malformed, truncated_at, …}], imported, error}
+    /// One JSON object: {files: [{name, sha256, lines, records, by_kind, opaque, malformed, checksums: {SYMBOL: {sent, checked,
+    /// matched}}, wrong_checksum_lines, truncated_at, …}], imported, error}
     #[arg(long)]
     json: bool,
     /// Recordings; `-` is standard input
@@ -171,12 +178,46 @@ fn table(out: &mut dyn Write, venue: Venue, reports: &[Report]) -> Outcome {
         if report.malformed > report.lines / 20 {
             writeln!(out, "    so many: is it a recording of {}?", venue.name())?;
         }
+        checks(out, "checksums", "the book's", &report.checksums)?;
+        checks(out, "best prices", "the book's; a ticker may be older than its book", &report.best_prices)?;
+        for wrong in report.wrong_checksum_lines.iter().take(20) {
+            let WrongChecksum { line, symbol, sent, computed } = wrong;
+            writeln!(out, "    line {line}: {symbol}: checksum {sent:08x} sent, {computed:08x} of the book")?;
+        }
+        if report.wrong_checksums > 20 {
+            writeln!(out, "    … and {} more; --json lists them", report.wrong_checksums - 20)?;
+        }
+        if report.broken_books > 0 {
+            let count = Count(report.broken_books);
+            writeln!(
+                out,
+                "  books broken   {count:>12} times: a change that no record holds; a gap is marked behind each"
+            )?;
+        }
         if let Some(cut) = &report.truncated_at {
             writeln!(out, "  truncated: {}", cut_text(cut))?;
         }
         if let Some(cut) = &report.corrupt_at {
             writeln!(out, "  damaged: {}", cut_text(cut))?;
         }
+    }
+    Ok(())
+}
+
+/// What the venue said about its books, and what came of it, by symbol.
+fn checks(out: &mut dyn Write, what: &str, whose: &str, by_symbol: &BTreeMap<String, Checked>) -> Outcome {
+    let sum = |of: fn(&Checked) -> u64| Count(by_symbol.values().map(of).sum());
+    if by_symbol.is_empty() {
+        return Ok(());
+    }
+    let (sent, checked, matched) = (sum(|c| c.sent), sum(|c| c.checked), sum(|c| c.matched));
+    writeln!(out, "  {what:<14} {sent:>12} sent, {checked} checked, {matched} {whose}")?;
+    for (symbol, Checked { sent, checked, matched }) in by_symbol.iter().take(40) {
+        let (sent, checked, matched) = (Count(*sent), Count(*checked), Count(*matched));
+        writeln!(out, "    {symbol:<14} {sent:>10} sent, {checked} checked, {matched} matched")?;
+    }
+    if by_symbol.len() > 40 {
+        writeln!(out, "    … and {} symbols more; --json lists them", by_symbol.len() - 40)?;
     }
     Ok(())
 }
