@@ -12,6 +12,7 @@ use crate::market::{Event, Symbol};
 use crate::matching::OrderId;
 use crate::orders::Orders;
 use crate::outbox::{Out, Outbox};
+use crate::play::{self, Line, Replay};
 use crate::simulation::{NewOrder, OrderRefused, Simulation};
 use crate::snapshot::{Snapshot, Writing};
 use crate::venue::Venue;
@@ -40,6 +41,8 @@ struct Session {
 pub(crate) struct Floor {
     venue: Venue,
     simulation: Simulation,
+    /// Instead of the simulation, which has no symbols then.
+    replay: Option<Replay>,
     sessions: BTreeMap<SessionId, Session>,
     /// Who hears what, and by what name the client calls it.
     subscriptions: BTreeSet<(usize, Channel, SessionId, String)>,
@@ -59,10 +62,11 @@ pub(crate) struct Floor {
 impl Floor {
     /// A floor where nobody listens yet.
     #[must_use]
-    pub(crate) fn new(venue: Venue, simulation: Simulation) -> Self {
+    pub(crate) fn new(venue: Venue, simulation: Simulation, replay: Option<Replay>) -> Self {
         Self {
             venue,
             simulation,
+            replay,
             sessions: BTreeMap::new(),
             subscriptions: BTreeSet::new(),
             views: BTreeMap::new(),
@@ -79,19 +83,49 @@ impl Floor {
     /// The market of a symbol, whatever the case of its letters.
     #[must_use]
     pub(crate) fn find(&self, symbol: &str) -> Option<usize> {
-        self.simulation.markets().iter().position(|market| market.symbol.name.eq_ignore_ascii_case(symbol))
+        (0..self.market_count()).find(|market| self.symbol(*market).name.eq_ignore_ascii_case(symbol))
     }
 
     /// A symbol.
     #[must_use]
     pub(crate) fn symbol(&self, market: usize) -> &Symbol {
-        &self.simulation.markets()[market].symbol
+        match &self.replay {
+            Some(replay) => &replay.symbols()[market],
+            None => &self.simulation.markets()[market].symbol,
+        }
     }
 
     /// How many symbols there are.
     #[must_use]
     pub(crate) fn market_count(&self) -> usize {
-        self.simulation.markets().len()
+        self.replay.as_ref().map_or(self.simulation.markets().len(), |replay| replay.symbols().len())
+    }
+
+    /// Whether there is a book: a recording has none before its snapshot.
+    pub(crate) fn ready(&self, market: usize) -> bool {
+        self.replay.as_ref().is_none_or(|replay| replay.ready(market))
+    }
+
+    /// Whether the player has to wait: nobody listens, or the exchange is paused.
+    pub(crate) fn holds(&self) -> bool {
+        self.paused || self.subscriptions.is_empty()
+    }
+
+    /// Plays a line of a recording.
+    pub(crate) fn play(&mut self, line: Line) {
+        if let Some(replay) = &mut self.replay {
+            replay.played(&line);
+        }
+        if let play::What::Message(channel, data) = line.what {
+            self.publish(line.market, channel, &data);
+        }
+    }
+
+    /// Nothing is left to play.
+    pub(crate) const fn played(&mut self) {
+        if let Some(replay) = &mut self.replay {
+            replay.over = true;
+        }
     }
 
     /// The words about a symbol.
@@ -103,6 +137,9 @@ impl Floor {
     /// The book of a symbol.
     #[must_use]
     pub(crate) fn book(&self, market: usize, limit: usize) -> Snapshot {
+        if let Some(replay) = &self.replay {
+            return replay.book(market, limit);
+        }
         let market = &self.simulation.markets()[market];
         Snapshot::of(market, Writing::new(self.venue, &market.symbol), limit)
     }
@@ -182,7 +219,10 @@ impl Floor {
     fn publish(&mut self, market: usize, channel: Channel, data: &str) {
         let from = (market, channel, SessionId(0), String::new());
         let listeners = self.subscriptions.range(from..).take_while(|(m, c, ..)| (*m, *c) == (market, channel));
-        let symbol = &self.simulation.markets()[market].symbol.name;
+        let symbol = match &self.replay {
+            Some(replay) => &replay.symbols()[market].name,
+            None => &self.simulation.markets()[market].symbol.name,
+        };
         for (_, _, id, name) in listeners {
             let Some(session) = self.sessions.get_mut(id) else { continue };
             let text = match session.combined {
@@ -196,7 +236,7 @@ impl Floor {
 
     /// Lets the crowd of every symbol do so many things.
     pub(crate) fn step(&mut self, steps: u64, now_ms: u64) {
-        if self.paused {
+        if self.paused || self.replay.is_some() {
             return;
         }
         for market in 0..self.market_count() {
@@ -232,6 +272,9 @@ impl Floor {
     }
 
     fn flush_market(&mut self, market: usize, now_ms: u64) {
+        if self.replay.is_some() {
+            return;
+        }
         if let Some(depth) = self.simulation.take_depth(market) {
             if self.venue == Venue::Kraken {
                 return self.flush_views(market, now_ms);
@@ -322,6 +365,9 @@ impl Floor {
 
     /// Takes a client's order, and gives the answer in the venue's words.
     pub(crate) fn place(&mut self, new: NewOrder, now_ms: u64) -> Result<String, OrderRefused> {
+        if self.replay.is_some() {
+            return Err(OrderRefused::Closed);
+        }
         let (market, mut events) = (new.market, std::mem::take(&mut self.events));
         let outcome = self.simulation.place(new, now_ms, &mut events).map(|order| order.id);
         self.tell_events(market, now_ms, events);
@@ -357,18 +403,27 @@ impl Floor {
             self.sent_count,
             self.simulation.orders().all().len(),
         );
-        for (at, market) in self.simulation.markets().iter().enumerate() {
+        for market in 0..self.market_count() {
+            let (id, resting) = match &self.replay {
+                Some(replay) => (replay.book(market, 0).last_update_id, 0),
+                None => {
+                    let market = &self.simulation.markets()[market];
+                    (market.last_update(), market.book().resting_count())
+                }
+            };
             // Writing into a `String` cannot fail.
             let _ = write!(
                 out,
-                "{}{{\"symbol\":\"{}\",\"last_update_id\":{},\"resting\":{}}}",
-                if at == 0 { "" } else { "," },
-                market.symbol.name,
-                market.last_update(),
-                market.book().resting_count(),
+                "{}{{\"symbol\":\"{}\",\"last_update_id\":{id},\"resting\":{resting}}}",
+                if market == 0 { "" } else { "," },
+                self.symbol(market).name,
             );
         }
-        out.push_str("]}");
+        out.push(']');
+        if let Some(replay) = &self.replay {
+            let _ = write!(out, ",\"lines\":{},\"over\":{}", replay.line_count, replay.over);
+        }
+        out.push('}');
         out
     }
 }

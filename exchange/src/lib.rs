@@ -24,6 +24,7 @@ pub mod market;
 pub mod matching;
 pub mod orders;
 mod outbox;
+mod play;
 mod query;
 pub mod random;
 pub mod server;

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,12 +23,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::faults::{Ending, Occasion, What};
 use crate::floor::Floor;
 use crate::market::Symbol;
+use crate::play::{Line, Replay};
 use crate::simulation::Simulation;
 use crate::venue::Venue;
 
@@ -45,8 +47,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whose words it speaks.
     pub venue: Venue,
-    /// What is traded.
+    /// What is traded; nothing where a recording is played.
     pub symbols: Vec<Symbol>,
+    /// Recordings of a Binance venue to play instead of trading: one symbol each, plain or gzip.
+    pub play: Vec<PathBuf>,
+    /// How many times as fast as they were recorded.
+    pub speed: f64,
     /// Decides what the crowd does.
     pub seed: u64,
     /// Where all ids begin. An exchange that comes back must begin beyond what it said before.
@@ -73,6 +79,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             venue: Venue::BinanceSpot,
             symbols: Vec::new(),
+            play: Vec::new(),
+            speed: 1.0,
             seed: 1,
             first_id: 1,
             rate: 200,
@@ -92,6 +100,14 @@ impl Default for Config {
 pub enum StartError {
     /// Nothing is traded.
     NoSymbols,
+    /// Symbols to trade and recordings to play: it is one or the other.
+    Both,
+    /// Recordings are of Binance's venues.
+    NoSuchRecordings,
+    /// A speed that is not above 0.
+    Speed,
+    /// A recording cannot be read.
+    Recording(PathBuf, io::Error),
     /// A symbol is named twice.
     Twice(String),
     /// The address cannot be listened on.
@@ -104,6 +120,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSymbols => f.write_str("no symbols: name at least one"),
+            Self::Both => f.write_str("symbols and recordings: a recording brings its own symbol"),
+            Self::NoSuchRecordings => f.write_str("Kraken cannot be played: recordings are of Binance's venues"),
+            Self::Speed => f.write_str("speed is not a number above 0"),
+            Self::Recording(path, _) => write!(f, "{}: no recording that can be played", path.display()),
             Self::Twice(name) => write!(f, "symbol {name} is named twice"),
             Self::Listen(address, _) => write!(f, "{address} cannot be listened on"),
             Self::Thread(_) => f.write_str("no thread for the exchange"),
@@ -114,8 +134,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen(_, error) | Self::Thread(error) => Some(error),
-            Self::NoSymbols | Self::Twice(_) => None,
+            Self::Listen(_, error) | Self::Recording(_, error) | Self::Thread(error) => Some(error),
+            Self::NoSymbols | Self::Both | Self::NoSuchRecordings | Self::Speed | Self::Twice(_) => None,
         }
     }
 }
@@ -144,6 +164,7 @@ impl Shared {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    lines: Option<mpsc::Receiver<Line>>,
     shared: Arc<Shared>,
 }
 
@@ -154,8 +175,14 @@ impl Server {
     ///
     /// If the configuration makes no sense or the address is not to be had.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        if config.symbols.is_empty() {
-            return Err(StartError::NoSymbols);
+        match (config.symbols.is_empty(), config.play.is_empty()) {
+            (true, true) => return Err(StartError::NoSymbols),
+            (false, false) => return Err(StartError::Both),
+            (true, false) if config.venue == Venue::Kraken => return Err(StartError::NoSuchRecordings),
+            _ => {}
+        }
+        if !(config.speed > 0.0 && config.speed.is_finite()) {
+            return Err(StartError::Speed);
         }
         for (at, symbol) in config.symbols.iter().enumerate() {
             if config.symbols[..at].iter().any(|other| other.name == symbol.name) {
@@ -167,8 +194,14 @@ impl Server {
         let address = listener.local_addr().map_err(refused)?;
         let Config { venue, seed, first_id, .. } = config;
         let simulation = Simulation::open(&config.symbols, seed, first_id, venue.counting());
-        let floor = Mutex::new(Floor::new(venue, simulation));
-        Ok(Self { listener, address, shared: Arc::new(Shared { config, floor }) })
+        let (replay, lines) = match config.play.is_empty() {
+            true => (None, None),
+            false => Replay::open(&config.play)
+                .map(|(replay, lines)| (Some(replay), Some(lines)))
+                .map_err(|(path, error)| StartError::Recording(path, error))?,
+        };
+        let floor = Mutex::new(Floor::new(venue, simulation, replay));
+        Ok(Self { listener, address, lines, shared: Arc::new(Shared { config, floor }) })
     }
 
     /// Where it listens.
@@ -179,11 +212,14 @@ impl Server {
 
     /// Serves until `stop` ends. What is open then is closed without a word.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, shared, .. } = self;
+        let Self { listener, lines, shared, .. } = self;
         let permits = Arc::new(Semaphore::new(shared.config.connections_max));
         // Whatever was spawned ends with this set.
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(trade(Arc::clone(&shared)));
+        match lines {
+            Some(lines) => tasks.spawn(play(lines, Arc::clone(&shared))),
+            None => tasks.spawn(trade(Arc::clone(&shared))),
+        };
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -234,6 +270,29 @@ async fn trade(shared: Arc<Shared>) {
             floor.flush(now_ms);
         }
     }
+}
+
+/// Plays recordings while somebody listens: the time between two lines is what it was, divided by the speed.
+async fn play(mut lines: mpsc::Receiver<Line>, shared: Arc<Shared>) {
+    let mut clock: Option<(Instant, u64)> = None;
+    while let Some(line) = lines.recv().await {
+        while shared.floor().holds() {
+            clock = None;
+            tokio::time::sleep(BEAT).await;
+        }
+        let (begin, first_ns) = *clock.get_or_insert_with(|| (Instant::now(), line.time_ns));
+        let passed = Duration::from_nanos(line.time_ns.saturating_sub(first_ns)).as_secs_f64();
+        // Past a year nobody waits; it also keeps the sum in range.
+        let due = begin + Duration::from_secs_f64((passed / shared.config.speed).min(31_536_000.0));
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        } else if line.time_ns.is_multiple_of(64) {
+            // At high speed nothing is waited for, but others have their turn.
+            tokio::task::yield_now().await;
+        }
+        shared.floor().play(line);
+    }
+    shared.floor().played();
 }
 
 /// Serves one connection to its end.

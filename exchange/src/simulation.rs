@@ -39,6 +39,8 @@ pub enum OrderRefused {
     Duplicate,
     /// The venue keeps as many orders as it may.
     TooMany,
+    /// A recording is played: nobody can trade with it.
+    Closed,
     /// The book refused it.
     Book(Refused),
 }

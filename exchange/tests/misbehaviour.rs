@@ -121,7 +121,11 @@ fn garbage_breaks_a_strict_client_or_passes_it_and_never_looks_like_a_market() {
     ] {
         post(at, &format!("/local/misbehave?what=garbage&kind={kind}"));
         let mut stream = Stream::open(at, DEPTH);
-        let seen = (0..2).map(|_| stream.next_text()).collect::<Vec<_>>();
+        let mut seen = vec![stream.next_text()];
+        if seen[0].is_ok() {
+            // After an error nothing more is read: what follows it has no meaning.
+            seen.push(stream.next_text());
+        }
         let odd = seen.iter().any(|seen| match seen {
             Err(_) => true,
             Ok(text) => serde_json::from_str::<Value>(text).is_ok_and(|v| v["e"] == "depthUpdate").eq(&false),

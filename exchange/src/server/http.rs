@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -31,6 +32,9 @@ use crate::wire::binance::Complaint;
 const BODY_LEN_MAX: usize = 16 << 10;
 /// Most orders in one answer to an auditor.
 const ORDERS_PAGE: usize = 10_000;
+/// A request waits so long, so often, for a recording to come to its book.
+const SNAPSHOT_POLL: Duration = Duration::from_millis(10);
+const SNAPSHOT_POLLS: u32 = 1_000;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -199,6 +203,15 @@ async fn depth(call: &Call<'_>) -> Result<Response<Answer>, Abandon> {
             Err(complaint) => return Ok(complain(complaint)),
         }
     };
+    for _ in 0..SNAPSHOT_POLLS {
+        if call.shared.floor().ready(market) {
+            break;
+        }
+        tokio::time::sleep(SNAPSHOT_POLL).await;
+    }
+    if !call.shared.floor().ready(market) {
+        return Ok(complain(Complaint { status: 503, code: -1001, msg: "The recording has no book yet." }));
+    }
     let what = call.fire(Occasion::Snapshot, &symbol);
     for what in &what {
         if let What::SnapshotDelay(time) = what {

@@ -69,6 +69,7 @@ pub(super) const fn refusal(why: OrderRefused) -> Complaint {
     match why {
         OrderRefused::Duplicate => Complaint::bad(-2010, "Duplicate order sent."),
         OrderRefused::TooMany => Complaint::bad(-1015, "Too many new orders."),
+        OrderRefused::Closed => Complaint::bad(-1013, "Market is closed."),
         OrderRefused::Book(Refused::Nothing) => Complaint::bad(-1013, "Invalid quantity or price: it is 0."),
         OrderRefused::Book(Refused::WouldTake) => Complaint::bad(-2010, "Order would immediately match and take."),
         OrderRefused::Book(Refused::Full) => Complaint::bad(-2010, "Too many orders wait in this book."),
