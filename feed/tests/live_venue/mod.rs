@@ -35,10 +35,10 @@ use tokio_tungstenite::{
 };
 
 /// Nothing on loopback takes so long.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub struct Script {
+pub(crate) struct Script {
     stream: TcpListener,
     rest: TcpListener,
     events: Rc<RefCell<Vec<Event>>>,
@@ -46,28 +46,28 @@ pub struct Script {
 }
 
 /// What a feed did.
-pub struct Outcome {
-    pub result: Result<Counts, FeedError>,
-    pub events: Vec<Event>,
-    pub root: tempfile::TempDir,
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Counts, FeedError>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) root: tempfile::TempDir,
 }
 
 /// In memory, where there is some: a queue that is closed is synced, and a busy disk takes seconds for that.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
 /// A raw queue's options that fit a test: no helper's leisure, small segments.
-pub fn small() -> PublisherOptions {
+pub(crate) fn small() -> PublisherOptions {
     PublisherOptions { segment_len: 1 << 20, max_bytes: 64 << 20, ..PublisherOptions::new(Profile::Clean) }
 }
 
-pub fn queue_of(root: &Path) -> PathBuf {
+pub(crate) fn queue_of(root: &Path) -> PathBuf {
     root.join("raw/queue")
 }
 
-pub fn options(venue: Venue, symbols: &[&str]) -> Options {
+pub(crate) fn options(venue: Venue, symbols: &[&str]) -> Options {
     let mut options = Options::new(venue, symbols.iter().map(|s| (*s).to_owned()).collect(), 1);
     options.timeout = Duration::from_secs(2);
     options.retry = [Duration::from_millis(20), Duration::from_millis(200)];
@@ -76,7 +76,7 @@ pub fn options(venue: Venue, symbols: &[&str]) -> Options {
 }
 
 /// Runs a feed against a script.
-pub async fn play<F: Future<Output = ()>>(options: Options, script: impl FnOnce(Rc<Script>) -> F) -> Outcome {
+pub(crate) async fn play<F: Future<Output = ()>>(options: Options, script: impl FnOnce(Rc<Script>) -> F) -> Outcome {
     let root = scratch();
     let hot = Queue::publisher(&Linux, queue_of(root.path()), small()).unwrap();
     let mut raw = RawEnd::new(&Linux, hot, &root.path().join("overflow/queue"), small()).unwrap();
@@ -86,7 +86,7 @@ pub async fn play<F: Future<Output = ()>>(options: Options, script: impl FnOnce(
 }
 
 /// The same into a raw stream of the caller's, by a clock of the caller's.
-pub async fn play_into<F: Future<Output = ()>>(
+pub(crate) async fn play_into<F: Future<Output = ()>>(
     mut options: Options,
     raw: &mut RawEnd<Linux>,
     clock: impl FnMut() -> u64,
@@ -127,18 +127,18 @@ pub async fn play_into<F: Future<Output = ()>>(
     (result, events)
 }
 
-pub fn wall_ns() -> u64 {
+pub(crate) fn wall_ns() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
 impl Script {
     /// The next connection for a stream, as it comes: not even a handshake has been made.
-    pub async fn tcp(&self) -> TcpStream {
+    pub(crate) async fn tcp(&self) -> TcpStream {
         timeout(SOON, self.stream.accept()).await.expect("the feed connects").unwrap().0
     }
 
     /// The next stream, and the path that it asked for.
-    pub async fn stream(&self) -> (Stream, String) {
+    pub(crate) async fn stream(&self) -> (Stream, String) {
         let tcp = self.tcp().await;
         let mut path = String::new();
         // The type is tungstenite's.
@@ -154,7 +154,7 @@ impl Script {
     }
 
     /// The next request beside the stream.
-    pub async fn request(&self) -> Asked {
+    pub(crate) async fn request(&self) -> Asked {
         let mut tcp = timeout(SOON, self.rest.accept()).await.expect("the feed asks").unwrap().0;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -166,21 +166,21 @@ impl Script {
     }
 
     /// Whether the feed asks for something within this time.
-    pub async fn asks_within(&self, time: Duration) -> bool {
+    pub(crate) async fn asks_within(&self, time: Duration) -> bool {
         timeout(time, self.rest.accept()).await.is_ok()
     }
 
     /// Whether the feed connects within this time.
-    pub async fn connects_within(&self, time: Duration) -> bool {
+    pub(crate) async fn connects_within(&self, time: Duration) -> bool {
         timeout(time, self.stream.accept()).await.is_ok()
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// Waits until the feed has told something.
-    pub async fn told(&self, what: &str, is: impl Fn(&Event) -> bool) {
+    pub(crate) async fn told(&self, what: &str, is: impl Fn(&Event) -> bool) {
         let seen = async {
             while !self.events.borrow().iter().any(&is) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -192,7 +192,7 @@ impl Script {
     }
 
     /// Waits until the feed has counted something.
-    pub async fn counted(&self, what: &str, is: impl Fn(&Counts) -> bool) {
+    pub(crate) async fn counted(&self, what: &str, is: impl Fn(&Counts) -> bool) {
         let seen = async {
             while !is(&self.counts.borrow()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -205,32 +205,32 @@ impl Script {
 }
 
 /// One stream of the venue's.
-pub struct Stream {
-    pub socket: WebSocketStream<TcpStream>,
+pub(crate) struct Stream {
+    pub(crate) socket: WebSocketStream<TcpStream>,
 }
 
 impl Stream {
-    pub async fn say(&mut self, text: impl Into<String>) {
+    pub(crate) async fn say(&mut self, text: impl Into<String>) {
         self.send(Message::Text(text.into().into())).await;
     }
 
-    pub async fn send(&mut self, message: Message) {
+    pub(crate) async fn send(&mut self, message: Message) {
         self.socket.send(message).await.unwrap();
     }
 
     /// Bytes below WebSocket's own rules.
-    pub async fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).await.unwrap();
         self.socket.get_mut().flush().await.unwrap();
     }
 
     /// What the feed says next.
-    pub async fn hear(&mut self) -> Option<Message> {
+    pub(crate) async fn hear(&mut self) -> Option<Message> {
         timeout(SOON, self.socket.next()).await.expect("the feed says something").map(|message| message.unwrap())
     }
 
     /// The next text of the feed's.
-    pub async fn hear_text(&mut self) -> String {
+    pub(crate) async fn hear_text(&mut self) -> String {
         loop {
             match self.hear().await {
                 Some(Message::Text(text)) => return text.to_string(),
@@ -242,18 +242,18 @@ impl Stream {
 }
 
 /// A request of the feed's.
-pub struct Asked {
-    pub tcp: TcpStream,
-    pub path: String,
-    pub head: String,
+pub(crate) struct Asked {
+    pub(crate) tcp: TcpStream,
+    pub(crate) path: String,
+    pub(crate) head: String,
 }
 
 impl Asked {
-    pub async fn answer(self, body: &str) {
+    pub(crate) async fn answer(self, body: &str) {
         self.answer_as("200 OK", "", body.as_bytes()).await;
     }
 
-    pub async fn answer_as(mut self, status: &str, headers: &str, body: &[u8]) {
+    pub(crate) async fn answer_as(mut self, status: &str, headers: &str, body: &[u8]) {
         let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
         // The feed may have heard enough and left.
         _ = self.tcp.write_all(head.as_bytes()).await;
@@ -263,7 +263,7 @@ impl Asked {
 }
 
 impl Outcome {
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         match &self.result {
             Ok(counts) => *counts,
             Err(error) => panic!("{error}: {:#?}", self.events),
@@ -271,12 +271,12 @@ impl Outcome {
     }
 
     /// The raw queue as text, one line a record, its source left out.
-    pub fn records(&self) -> Vec<String> {
+    pub(crate) fn records(&self) -> Vec<String> {
         records(self.root.path())
     }
 }
 
-pub fn records(root: &Path) -> Vec<String> {
+pub(crate) fn records(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     each_record(&queue_of(root), |_, record| {
         if let Some(line) = line(record) {
@@ -286,7 +286,7 @@ pub fn records(root: &Path) -> Vec<String> {
     lines
 }
 
-pub fn each_record(queue: &Path, mut each: impl FnMut(u64, &Record<'_>)) {
+pub(crate) fn each_record(queue: &Path, mut each: impl FnMut(u64, &Record<'_>)) {
     let mut reader = Queue::observer(
         &Linux,
         queue,
@@ -320,7 +320,7 @@ fn line(record: &Record<'_>) -> Option<String> {
 }
 
 /// A spot delta.
-pub fn delta(symbol: &str, first: u64, last: u64) -> String {
+pub(crate) fn delta(symbol: &str, first: u64, last: u64) -> String {
     format!(
         r#"{{"stream":"{}@depth@100ms","data":{{"e":"depthUpdate","E":1700000000000,"s":"{symbol}","U":{first},"u":{last},"b":[["1.00","{}.0"]],"a":[]}}}}"#,
         symbol.to_lowercase(),
@@ -328,14 +328,14 @@ pub fn delta(symbol: &str, first: u64, last: u64) -> String {
     )
 }
 
-pub fn trade(symbol: &str, id: u64) -> String {
+pub(crate) fn trade(symbol: &str, id: u64) -> String {
     format!(
         r#"{{"stream":"{}@trade","data":{{"e":"trade","E":1700000000000,"s":"{symbol}","t":{id},"p":"1.00","q":"2.0","T":1700000000000,"m":true,"M":true}}}}"#,
         symbol.to_lowercase()
     )
 }
 
-pub fn quote(symbol: &str, id: u64) -> String {
+pub(crate) fn quote(symbol: &str, id: u64) -> String {
     format!(
         r#"{{"stream":"{}@bookTicker","data":{{"u":{id},"s":"{symbol}","b":"1.00","B":"2.0","a":"1.01","A":"3.0"}}}}"#,
         symbol.to_lowercase()
@@ -343,6 +343,6 @@ pub fn quote(symbol: &str, id: u64) -> String {
 }
 
 /// A spot snapshot.
-pub fn snapshot(last: u64) -> String {
+pub(crate) fn snapshot(last: u64) -> String {
     format!(r#"{{"lastUpdateId":{last},"bids":[["1.00","5.0"]],"asks":[["1.01","6.0"]]}}"#)
 }
