@@ -14,6 +14,7 @@ mod book;
 mod cat;
 mod demo;
 mod doctor;
+mod exchange;
 mod export;
 mod feed;
 mod import;
@@ -65,6 +66,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Exchange(exchange::Args),
     Feed(feed::Args),
     Import(import::Args),
     Refine(refine::Args),
@@ -90,6 +92,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Exchange(args) => exchange::run(args),
         Command::Feed(args) => feed::run(args),
         Command::Import(args) => import::run(args),
         Command::Refine(args) => refine::run(args),
