@@ -15,8 +15,10 @@ mod append;
 mod archive;
 mod broadcast;
 mod contest;
+mod discovery;
 mod duel;
 mod eventlog;
+mod fan_in;
 mod ipc;
 mod machine;
 mod mpsc;
@@ -29,6 +31,7 @@ mod refine;
 mod roll;
 mod spsc;
 mod table;
+mod tick_to_order;
 mod wakeup;
 mod wal;
 
@@ -57,6 +60,9 @@ const GROUPS: &[(&str, Run)] = &[
     ("ipc", |dir, _, out| ipc::run(dir, out)),
     ("eventlog", |dir, _, out| eventlog::run(dir, out)),
     ("wakeup", |dir, _, out| wakeup::run(dir, out)),
+    ("fanin", |dir, _, out| fan_in::run(dir, out)),
+    ("discovery", discovery::run),
+    ("tick-to-order", |dir, _, out| tick_to_order::run(dir, out)),
     ("wal-sync", |dir, _, out| wal::sync(dir, out)),
     ("wal-nosync", |dir, _, out| wal::nosync(dir, out)),
     ("wal-recover", wal::recover),
@@ -151,6 +157,8 @@ fn child(words: &[String]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["pong", how, dir] => ping::pong(how, Path::new(dir)),
+        ["discovery-hold", from, to, dir] => discovery::hold(from, to, Path::new(dir)),
+        ["tick-strategy", dir] => tick_to_order::strategy(Path::new(dir)),
         [what @ ("ipc-stream" | "ipc-trip"), how, dir] => ipc::child(what, how, Path::new(dir)),
         ["roll-write", how, warm, count, dir] => roll::write(how, warm, count, Path::new(dir)),
         ["roll-read", warm, count, dir] => roll::read(warm, count, Path::new(dir)),

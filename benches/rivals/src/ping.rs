@@ -25,12 +25,12 @@ const LONGEST: Duration = Duration::from_secs(1);
 const STOP: u64 = u64::MAX;
 const SEGMENT: usize = 32 << 20;
 /// A bare trip that takes longer, ns, was not between two processors that both had nothing else to do.
-const BUSY_NS: f64 = 3_000.0;
+pub const BUSY_NS: f64 = 3_000.0;
 /// Probes before and after may differ by so much; beyond it the processors moved.
-const SAME_PLACE: f64 = 0.25;
+pub const SAME_PLACE: f64 = 0.25;
 const ROUNDS: usize = 7;
 
-const BARE: &str = "bare";
+pub const BARE: &str = "bare";
 const SEGMENT_PAIR: &str = "segments";
 const QUEUE_PAIR: &str = "queues";
 
@@ -113,12 +113,12 @@ fn measure(dir: &Path, out: &mut dyn FnMut(Line)) -> Result<(), String> {
     Ok(())
 }
 
-struct Trips {
-    p50: f64,
-    p99: f64,
+pub struct Trips {
+    pub p50: f64,
+    pub p99: f64,
 }
 
-fn round_trips(how: &str, dir: &Path, tick: f64) -> Result<Trips, String> {
+pub fn round_trips(how: &str, dir: &Path, tick: f64) -> Result<Trips, String> {
     let path = std::env::current_exe().map_err(|it| it.to_string())?;
     let mut other = Other(
         Command::new(path)
