@@ -193,7 +193,7 @@ fn patient(args: &Args) -> Result<Patient, Failure> {
             args.root.display()
         )));
     };
-    let queues = crate::queues::below(&root.hot);
+    let queues = crate::queues::of(&root);
     Ok(Patient { root, called: args.root.clone(), queues, now_ns: System.now_ns() })
 }
 
@@ -302,6 +302,7 @@ fn tell(out: &mut dyn Write, report: &Report, fix: bool) -> Outcome {
             if safe == 1 { "one of them".to_owned() } else { format!("{safe} of them") }
         )?;
     }
-    writeln!(out)?;
+    let fixed = report.findings.iter().filter(|finding| finding.fixed.is_some()).count();
+    writeln!(out, "{}", if fixed > 0 { format!("; {fixed} fixed") } else { String::new() })?;
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Which queues and registrations lie under a directory: found by looking, as everything here is found.
 
-use chronicle::bus::{Entry, Kind, Layout, layout::Place};
+use chronicle::{
+    bus::{Entry, Kind, Layout, layout::Place},
+    storage::root::Root,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -54,8 +57,30 @@ pub(crate) fn entries(hot: &Path) -> Vec<Entry> {
     found
 }
 
+/// All queues of a root: of its hot tier, and those that feeds overflow into.
+pub(crate) fn of(root: &Root) -> Vec<PathBuf> {
+    let mut found = below(&root.hot);
+    found.extend(below(&overflows(root)));
+    found
+}
+
+/// Where feeds put their overflow queues, unless told otherwise.
+pub(crate) fn overflows(root: &Root) -> PathBuf {
+    root.state.join("overflow")
+}
+
+/// The venue whose records overflowed into this queue, if it is such a queue.
+pub(crate) fn overflow_venue(queue: &Path) -> Option<String> {
+    let mut above = queue.ancestors().skip(1).map(|dir| dir.file_name().and_then(|name| name.to_str()));
+    let (venue, overflow) = (above.next()??, above.next()??);
+    (overflow == "overflow").then(|| venue.to_owned())
+}
+
 /// A queue's name for people: its path below the hot tier, without what is the same for all of its kind.
 pub(crate) fn name(hot: &Path, queue: &Path) -> String {
+    if let (Err(_), Some(venue)) = (queue.strip_prefix(hot), overflow_venue(queue)) {
+        return format!("overflow/{venue}");
+    }
     let path = queue.strip_prefix(hot).unwrap_or(queue);
     let text = path.to_string_lossy();
     let text = text.strip_prefix("streams/").unwrap_or(&text);

@@ -12,6 +12,7 @@ use crate::{
     run::{Count, Failure, Outcome, RootArgs, Size, TierArgs, rfc3339, with_stdout},
     stop::Stop,
 };
+use chronicle::storage::root::Root;
 use observe::{Observer, Tick};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use screen::{Asked, State, does, latency, rate, span, writer};
@@ -62,44 +63,44 @@ pub(crate) fn run(args: Args) -> Outcome {
         return Err(Failure::Usage(format!("--interval {}: at least 0.05 and at most 3600", args.interval)));
     }
     let interval = Duration::from_secs_f64(args.interval);
-    let hot = hot(&args)?;
+    let root = root_of(&args)?;
     if args.once {
-        return once(&hot, interval);
+        return once(&root, interval);
     }
     let stop = Stop::on_signals()?;
     if args.json {
-        return lines(&hot, interval, args.ticks, &stop);
+        return lines(&root, interval, args.ticks, &stop);
     }
     if !io::stdout().is_terminal() {
         return Err(Failure::Usage("standard output is no terminal: ask with --once or --json".to_owned()));
     }
-    on_a_terminal(&args.root, &hot, interval, &stop)
+    on_a_terminal(&args.root, &root, interval, &stop)
 }
 
-/// The hot tier: of a root, or the directory itself.
-fn hot(args: &Args) -> Result<PathBuf, Failure> {
+/// The root; a hot tier or a queue by itself is one, too.
+fn root_of(args: &Args) -> Result<Root, Failure> {
     let is_hot = args.root.join("streams").is_dir() || args.root.join("orders").is_dir();
     if is_hot || args.root.join("control.meta").exists() {
-        return Ok(args.root.clone());
+        return Ok(args.tiers.apply(Root::new(&args.root)).with_hot(&args.root));
     }
-    Ok(RootArgs { root: args.root.clone(), tiers: args.tiers.clone() }.existing()?.hot)
+    RootArgs { root: args.root.clone(), tiers: args.tiers.clone() }.existing()
 }
 
 /// Two looks, so that there are rates.
-fn twice(hot: &Path, interval: Duration) -> Tick {
-    let mut observer = Observer::new(hot);
+fn twice(root: &Root, interval: Duration) -> Tick {
+    let mut observer = Observer::new(root);
     observer.look(interval, None);
     std::thread::sleep(interval);
     observer.look(interval, None)
 }
 
-fn once(hot: &Path, interval: Duration) -> Outcome {
-    let tick = twice(hot, interval);
-    with_stdout(|out| table(out, hot, &tick, interval))
+fn once(root: &Root, interval: Duration) -> Outcome {
+    let tick = twice(root, interval);
+    with_stdout(|out| table(out, &root.hot, &tick, interval))
 }
 
-fn lines(hot: &Path, interval: Duration, ticks: Option<u64>, stop: &Stop) -> Outcome {
-    let mut observer = Observer::new(hot);
+fn lines(root: &Root, interval: Duration, ticks: Option<u64>, stop: &Stop) -> Outcome {
+    let mut observer = Observer::new(root);
     let mut count = 0;
     loop {
         let began = Instant::now();
@@ -138,17 +139,17 @@ struct Wishes {
     over: bool,
 }
 
-fn on_a_terminal(root: &Path, hot: &Path, interval: Duration, stop: &Stop) -> Outcome {
+fn on_a_terminal(called: &Path, root: &Root, interval: Duration, stop: &Stop) -> Outcome {
     let wishes = Arc::new(Mutex::new(Wishes { interval, ..Wishes::default() }));
     let (seen, ticks) = mpsc::sync_channel(4);
     // From here on a panic anywhere gives the terminal back first.
     let mut terminal = ratatui::try_init()?;
     let watcher = {
-        let (wishes, hot) = (wishes.clone(), hot.to_owned());
-        std::thread::Builder::new().name("look".to_owned()).spawn(move || watch(&hot, &wishes, &seen))
+        let (wishes, root) = (wishes.clone(), root.clone());
+        std::thread::Builder::new().name("look".to_owned()).spawn(move || watch(&root, &wishes, &seen))
     };
     let outcome = watcher.map_err(Failure::from).and_then(|_| {
-        let mut state = State::new(root, interval);
+        let mut state = State::new(called, interval);
         show(&mut terminal, &mut state, &ticks, &wishes, stop)
     });
     lock(&wishes).over = true;
@@ -160,8 +161,8 @@ fn lock(wishes: &Mutex<Wishes>) -> std::sync::MutexGuard<'_, Wishes> {
     wishes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn watch(hot: &Path, wishes: &Mutex<Wishes>, seen: &mpsc::SyncSender<Tick>) {
-    let mut observer = Observer::new(hot);
+fn watch(root: &Root, wishes: &Mutex<Wishes>, seen: &mpsc::SyncSender<Tick>) {
+    let mut observer = Observer::new(root);
     loop {
         let began = Instant::now();
         let wish = lock(wishes).clone();

@@ -433,14 +433,14 @@ fn files_of_another_user() {
 fn an_overflow_that_nobody_reads() {
     let mut place = place();
     place.writer(options(), 3).close().expect("it closes");
-    place.queue = place.root.join("hot/streams/raw/kraken/overflow/queue");
+    place.queue = place.root.join("state/overflow/kraken/queue");
     let writer = place.writer(options(), 0);
     writer.close().expect("it closes");
     has_not(&place.doctor(&[]), "overflow-unread");
     place.writer(options(), 7).close().expect("it closes");
     let found = finding(&place.doctor(&[]).exits(1), "overflow-unread");
     assert!(found["what"].as_str().is_some_and(|what| what.starts_with("7 frames of kraken")), "{found}");
-    let mut reader = Queue::subscriber(&System, &place.queue, "feed", SubscriberOptions::default()).expect("a reader");
+    let mut reader = Queue::subscriber(&System, &place.queue, "drain", SubscriberOptions::default()).expect("a reader");
     while reader.next().expect("frames").is_some() {}
     reader.commit_durable().expect("a cursor");
     drop(reader);

@@ -248,8 +248,8 @@ fn without_a_terminal() {
     assert!(latency.is_some_and(|ns| ns > 0 && ns < 400_000_000), "{latency:?}");
 }
 
-/// Every name in a directory, and what is in `wake.meta`.
-fn traces(queue: &Path) -> (Vec<String>, Vec<u8>) {
+/// Names in a queue that a reader could have left, and the wake word.
+fn traces(queue: &Path) -> (Vec<String>, [u8; 4]) {
     let mut names = Vec::new();
     for dir in [queue.to_owned(), queue.join("readers")] {
         names.extend(
@@ -260,9 +260,11 @@ fn traces(queue: &Path) -> (Vec<String>, Vec<u8>) {
                 .map(|entry| entry.file_name().into_string().expect("text")),
         );
     }
-    names.retain(|name| !name.ends_with(".q"));
+    // The writer's own: segments, those that it makes and those that it takes away.
+    names.retain(|name| ![".q", ".fresh", ".retired"].iter().any(|of_segments| name.ends_with(of_segments)));
     names.sort();
-    (names, fs::read(queue.join("wake.meta")).expect("the wake word"))
+    let word = fs::read(queue.join("wake.meta")).expect("the wake word");
+    (names, word[..4].try_into().expect("four bytes"))
 }
 
 #[test]

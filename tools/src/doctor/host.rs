@@ -27,26 +27,29 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
     if queues.is_empty() {
         return;
     }
-    room(patient, &queues, findings);
+    // Those in memory, and those that feeds overflow into, on a disk.
+    let (hot, overflows): (Vec<_>, Vec<_>) = queues.iter().partition(|(queue, _)| queue.starts_with(&patient.root.hot));
+    room(patient, &patient.root.hot, &hot, findings);
+    room(patient, &crate::queues::overflows(&patient.root), &overflows, findings);
     locked_memory(patient, &queues, findings);
     huge_pages(patient, findings);
 }
 
-/// Whether what the queues may still take is there. They lie on one file system: the hot tier's.
-fn room(patient: &Patient, queues: &[(&PathBuf, Description)], findings: &mut Vec<Finding>) {
-    let Ok(stat) = statvfs(&patient.root.hot) else { return };
+/// Whether what the queues below `dir` may still take is there.
+fn room(patient: &Patient, dir: &Path, queues: &[&(&PathBuf, Description)], findings: &mut Vec<Finding>) {
+    let Ok(stat) = statvfs(dir) else { return };
     let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
     let wanted: u64 = queues.iter().map(|(_, queue)| queue.max_bytes.saturating_sub(queue.used_bytes)).sum();
     if free >= wanted {
         return;
     }
     let may_take: u64 = queues.iter().map(|(_, queue)| queue.max_bytes).sum();
-    let memory = System.medium(&patient.root.hot).is_ok_and(|medium| medium == Medium::Memory);
-    let mount = mount_of(&patient.root.hot);
-    let place = mount.as_ref().map_or(patient.root.hot.as_path(), |mount| mount.point.as_path());
+    let memory = System.medium(dir).is_ok_and(|medium| medium == Medium::Memory);
+    let mount = mount_of(dir);
+    let place = mount.as_ref().map_or(dir, |mount| mount.point.as_path());
     let what = format!(
-        "{} queues may take {}, {} more than now, and {} are free of {}",
-        queues.len(),
+        "{} may take {}, {} more than now, and {} are free of {}",
+        if queues.len() == 1 { "1 queue".to_owned() } else { format!("{} queues", queues.len()) },
         Size(may_take),
         Size(wanted),
         Size(free),

@@ -28,11 +28,16 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
     for queue in &patient.queues {
         match describe(&System, queue) {
             Ok(description) => {
-                liveness(queue, &description, findings);
                 cursors(queue, &description, findings);
-                retention(patient, queue, &description, findings);
                 clock(patient, queue, &description, findings);
-                overflow(patient, queue, &description, findings);
+                match crate::queues::overflow_venue(queue) {
+                    // Both its ends are one feed: that it died the raw queue tells, and what waits here is the news.
+                    Some(venue) => overflow(patient, queue, &description, &venue, findings),
+                    None => {
+                        liveness(queue, &description, findings);
+                        retention(patient, queue, &description, findings);
+                    }
+                }
             }
             Err(error) => {
                 let what = chain(&error);
@@ -263,24 +268,19 @@ fn clock(patient: &Patient, queue: &Path, description: &Description, findings: &
 }
 
 /// Frames that a live feed put aside when its queue was full, and that nobody has fetched.
-fn overflow(patient: &Patient, queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
-    if !queue.ends_with("overflow/queue") || description.writer {
-        return;
-    }
-    let Some(next) = description.next_seq else { return };
+fn overflow(patient: &Patient, queue: &Path, description: &Description, venue: &str, findings: &mut Vec<Finding>) {
+    let Some(next) = description.next_seq.filter(|_| !description.writer) else { return };
     let first = description.segments.iter().find_map(|segment| segment.first_seq).unwrap_or(next);
-    let read =
-        description.readers.iter().filter_map(|reader| reader.durable_seq.max(reader.seq)).max().unwrap_or(first);
-    let waiting = next.saturating_sub(read.max(first));
+    let read = description.readers.iter().filter_map(|reader| reader.durable_seq.max(reader.seq)).max();
+    let waiting = next.saturating_sub(read.unwrap_or(first).max(first));
     if waiting == 0 {
         return;
     }
-    let venue = queue.parent().and_then(Path::parent).map(name_of).unwrap_or_default();
     findings.push(Finding::problem(
         "overflow-unread",
         queue,
         format!("{} frames of {venue} wait in the overflow queue, and no feed is running", Count(waiting)),
         "they came while the raw queue was full; the archive has a hole until a feed puts them behind the others",
-        format!("chronicle feed --venue {venue} --root {}", Word(&patient.called)),
+        format!("chronicle feed --venue {venue} --root {} --symbols …", Word(&patient.called)),
     ));
 }

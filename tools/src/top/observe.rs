@@ -22,7 +22,10 @@ use chronicle::{
         layout::{COMMIT_END, HEADER_LEN},
     },
     platform::Platform,
-    storage::queue::{Description, SegmentState, describe, layout},
+    storage::{
+        queue::{Description, SegmentState, describe, layout},
+        root::Root,
+    },
 };
 use serde::Serialize;
 use std::{
@@ -176,9 +179,9 @@ struct Before {
     beats: HashMap<String, u32>,
 }
 
-/// Looks at all queues below a hot tier.
+/// Looks at all queues of a root.
 pub(super) struct Observer {
-    hot: PathBuf,
+    root: Root,
     paths: Vec<PathBuf>,
     scanned: Option<Instant>,
     /// Whose turn it is, where all do not fit into a tick.
@@ -188,9 +191,9 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    pub(super) fn new(hot: &Path) -> Self {
+    pub(super) fn new(root: &Root) -> Self {
         Observer {
-            hot: hot.to_owned(),
+            root: root.clone(),
             paths: Vec::new(),
             scanned: None,
             turn: 0,
@@ -202,7 +205,8 @@ impl Observer {
     /// One tick; `chosen` is looked at first.
     pub(super) fn look(&mut self, interval: Duration, chosen: Option<&Path>) -> Tick {
         if self.scanned.is_none_or(|scanned| scanned.elapsed() >= RESCAN) {
-            self.paths = queues::below(&self.hot);
+            self.paths = queues::of(&self.root);
+            self.paths.sort();
             self.scanned = Some(Instant::now());
             let there = &self.paths;
             self.rows.retain(|path, _| there.binary_search(path).is_ok());
@@ -223,11 +227,11 @@ impl Observer {
                 row.latency = Some(latency);
             }
         }
-        Tick { at_ns: System.now_ns(), queues: self.rows.values().cloned().collect(), leases: leases(&self.hot) }
+        Tick { at_ns: System.now_ns(), queues: self.rows.values().cloned().collect(), leases: leases(&self.root.hot) }
     }
 
     fn queue(&mut self, path: &Path, chosen: Option<&Path>, probes: &mut Vec<Probe>) {
-        let name = queues::name(&self.hot, path);
+        let name = queues::name(&self.root.hot, path);
         let row = match describe(&System, path) {
             Ok(description) => {
                 let before = self.before.remove(path);
