@@ -19,6 +19,7 @@ mod discovery;
 mod duel;
 mod eventlog;
 mod fan_in;
+mod feed_parse;
 mod ipc;
 mod machine;
 mod mpsc;
@@ -63,6 +64,7 @@ const GROUPS: &[(&str, Run)] = &[
     ("fanin", |dir, _, out| fan_in::run(dir, out)),
     ("discovery", discovery::run),
     ("tick-to-order", |dir, _, out| tick_to_order::run(dir, out)),
+    ("feed-parse", |dir, _, out| feed_parse::run(dir, out)),
     ("wal-sync", |dir, _, out| wal::sync(dir, out)),
     ("wal-nosync", |dir, _, out| wal::nosync(dir, out)),
     ("wal-recover", wal::recover),
