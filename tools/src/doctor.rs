@@ -20,7 +20,7 @@ mod host;
 mod queues;
 mod registrations;
 
-use crate::run::{Failure, Outcome, TierArgs, Word, must_be_directory, print_json, with_stdout};
+use crate::run::{Count, Failure, Outcome, TierArgs, Word, must_be_directory, print_json, with_stdout};
 use chronicle::{
     System,
     bus::{Entry, Layout, Swept, sweep_entry},
@@ -32,6 +32,7 @@ use chronicle::{
 };
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Findings of a kind that people are shown.
+const TOLD: usize = 8;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -263,7 +267,13 @@ fn hold(locks: &[PathBuf]) -> Result<Option<Vec<<System as Platform>::File>>, Fa
 }
 
 fn tell(out: &mut dyn Write, report: &Report, fix: bool) -> Outcome {
+    let mut told: BTreeMap<_, usize> = BTreeMap::new();
     for finding in &report.findings {
+        let count = told.entry((finding.level, finding.id)).or_default();
+        *count += 1;
+        if *count > TOLD {
+            continue;
+        }
         let level = match (finding.level, &finding.fixed) {
             (_, Some(_)) => "fixed",
             (Level::Problem, None) => "problem",
@@ -277,6 +287,9 @@ fn tell(out: &mut dyn Write, report: &Report, fix: bool) -> Outcome {
             None => writeln!(out, "         fix  {}", finding.fix)?,
         }
         writeln!(out)?;
+    }
+    for ((_, id), count) in told.iter().filter(|(_, count)| **count > TOLD) {
+        writeln!(out, "… and {} more  [{id}]; --json has all of them\n", Count((count - TOLD) as u64))?;
     }
     let open = |level| report.findings.iter().filter(|f| f.level == level && f.fixed.is_none()).count();
     let (problems, advice) = (open(Level::Problem), open(Level::Advice));

@@ -185,17 +185,20 @@ fn show(
 ) -> Outcome {
     let mut stale = true;
     loop {
+        // Of several the last: taking one in must never last longer than the next takes to come.
+        let mut newest = None;
         loop {
             match ticks.try_recv() {
-                Ok(tick) => {
-                    state.see(tick);
-                    stale = true;
-                }
+                Ok(tick) => newest = Some(tick),
                 Err(mpsc::TryRecvError::Empty) => break,
                 Err(mpsc::TryRecvError::Disconnected) => {
                     return Err(Failure::Problem("the thread that looks has ended".to_owned()));
                 }
             }
+        }
+        if let Some(tick) = newest {
+            state.see(tick);
+            stale = true;
         }
         if stop.asked() {
             return Ok(());

@@ -166,6 +166,19 @@ fn people_read_what_is_wrong_why_and_what_to_do() {
 }
 
 #[test]
+fn a_thousand_of_a_kind_are_not_told_one_by_one() {
+    let dir = scratch();
+    let root = dir.path().join("root");
+    for at in 0..12 {
+        let queue = root.join(format!("hot/orders/queue/s{at}/orders_out"));
+        drop(Queue::publisher(&System, &queue, options()).expect("a writer"));
+    }
+    let ran = run(Command::new(BINARY).arg("doctor").arg(&root)).exits(1).says("… and 4 more  [writer-died]");
+    assert_eq!(ran.text().matches("the writer died").count(), 8, "{}", ran.text());
+    assert_eq!(findings(&doctor(&root, &[]).exits(1)).iter().filter(|found| found["id"] == "writer-died").count(), 12);
+}
+
+#[test]
 fn a_writer_that_died() {
     let place = place();
     let writer = place.writer(options(), 5);

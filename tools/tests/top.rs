@@ -223,6 +223,31 @@ fn signals_give_the_terminal_back() {
     screen.ends(0);
 }
 
+/// More queues than a tick can take in: keys and signals are heard all the same.
+#[test]
+fn fifteen_hundred_queues() {
+    let dir = scratch();
+    let root = dir.path().join("root");
+    let first = root.join("hot/orders/queue/s0000/orders_out");
+    let options = PublisherOptions { segment_len: 512, max_bytes: 2048, ..PublisherOptions::new(Profile::Orders) };
+    Queue::publisher(&System, &first, options).expect("a writer").close().expect("it closes");
+    for at in 1..1500 {
+        let copy = root.join(format!("hot/orders/queue/s{at:04}/orders_out"));
+        fs::create_dir_all(copy.join("index")).expect("a directory");
+        for name in ["control.meta", "alive.lock", "00000000000000000001.q"] {
+            fs::copy(first.join(name), copy.join(name)).expect("a copy");
+        }
+    }
+    let Some(mut screen) = on_a_terminal(&["--interval", "0.05"], &root) else { return };
+    screen.shows(|text| text.contains("1500 queues"), "all queues");
+    let began = Instant::now();
+    screen.types("G");
+    screen.shows(|text| text.contains("▶ orders/s1499/orders_out"), "the last one");
+    screen.types("q");
+    screen.ends(0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 #[test]
 fn without_a_terminal() {
     let market = market();

@@ -21,7 +21,7 @@ use ratatui::{
     widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState},
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -114,7 +114,8 @@ impl State {
         if self.paused {
             return;
         }
-        self.history.retain(|path, _| tick.queues.iter().any(|queue| queue.path == *path));
+        let there: HashSet<&PathBuf> = tick.queues.iter().map(|queue| &queue.path).collect();
+        self.history.retain(|path, _| there.contains(path));
         for queue in &tick.queues {
             let history = self.history.entry(queue.path.clone()).or_default();
             if history.len() == HISTORY {
@@ -748,6 +749,24 @@ mod tests {
         state.see(tick);
         assert_ne!(state.chosen().map(Path::to_owned), chosen);
         assert!(state.chosen().is_some());
+    }
+
+    #[test]
+    fn thousands_of_queues_do_not_hold_up_a_key() {
+        let tick = || {
+            let queues =
+                (0..10_000).map(|at| queue(&format!("orders/s{at:05}/orders_out"), Writer::Alive, f64::from(at)));
+            Tick { at_ns: 1_700_000_000_000_000_000, queues: queues.collect(), leases: Vec::new() }
+        };
+        let mut state = State::new(Path::new("market"), Duration::from_secs(1));
+        state.see(tick());
+        let began = std::time::Instant::now();
+        state.see(tick());
+        press(&mut state, "G");
+        let shown = text(&state, 100, 30);
+        assert!(shown.contains("▶ orders/s09999/orders_out"), "{shown}");
+        // Far more than it takes, far less than a step for each pair of them.
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
 
     #[test]
