@@ -151,6 +151,8 @@ pub struct Subscriber<P: Platform> {
     /// When the writer was last looked at.
     checked_ns: u64,
     alive_path: PathBuf,
+    /// Made once: who idles looks there now and then, and asks the heap for nothing.
+    control_path: PathBuf,
 }
 
 /// How long a segment may stay locked by others before a reader says so.
@@ -188,6 +190,7 @@ impl<P: Platform> Subscriber<P> {
             cursor,
             verify: true,
             alive_path: names.alive_lock(),
+            control_path,
             names,
             platform: platform.clone(),
             queue_id: control.queue_id,
@@ -352,7 +355,11 @@ impl<P: Platform> Subscriber<P> {
     /// Looks whether the stream was ended before the place where the reader waits; if so, it finds its place by seq.
     #[cold]
     fn find_again(&mut self) -> std::result::Result<bool, ReadError> {
-        let Ok(control) = Control::look(&self.names.control(), self.control_map.window()) else { return Ok(false) };
+        // Before the whole file is read and its names are put on the heap: no slot has a later epoch, so neither has the file.
+        if !self.may_be_cut(self.epoch) {
+            return Ok(false);
+        }
+        let Ok(control) = Control::look(&self.control_path, self.control_map.window()) else { return Ok(false) };
         if control.state.epoch == self.epoch {
             return Ok(false);
         }
@@ -511,7 +518,7 @@ impl<P: Platform> Subscriber<P> {
     }
 
     fn wake_mode(&self) -> Option<wake::Mode> {
-        Control::look(&self.names.control(), self.control_map.window()).ok().map(|control| control.state.wake_mode)
+        Control::look(&self.control_path, self.control_map.window()).ok().map(|control| control.state.wake_mode)
     }
 
     /// Stores the cursor: a few stores, no system call. Where to go on after a restart; retention follows it.
@@ -715,7 +722,7 @@ impl<P: Platform> Subscriber<P> {
     pub fn detect_disconnect(&self, ttl: Duration) -> Result<Option<Disconnect>> {
         let status = self.writer_status(ttl)?;
         Ok(reason(status, || {
-            Control::look(&self.names.control(), self.control_map.window()).is_ok_and(|control| control.state.closed)
+            Control::look(&self.control_path, self.control_map.window()).is_ok_and(|control| control.state.closed)
         }))
     }
 
