@@ -7,7 +7,7 @@
 use chronicle_protocol::{DecimalText, NotExact, OpaqueReason, Scale, ScaleFinder};
 
 use crate::flaw::Flaw;
-use crate::json::{NotJson, Number, Scan, Text};
+use crate::json::{NotJson, Number, Scan, Text, whole_decimal};
 use crate::levels::{Bad, Columns, Form, Store};
 use crate::times;
 use crate::venue::Span;
@@ -189,6 +189,9 @@ impl<'a, const N: usize> Fields<'a, N> {
         let text = self.text(slot)?;
         if text.escaped {
             return Err(NOT_REPRESENTABLE);
+        }
+        if let Some((mantissa, decimals)) = whole_decimal(text.raw.as_bytes()) {
+            return Ok(DecimalText { mantissa, decimals, ends_in_zero: decimals > 0 && text.raw.ends_with('0') });
         }
         DecimalText::parse(text.raw.as_bytes()).map_err(|why| match why {
             NotExact::NotANumber => self.absurd(slot).into(),

@@ -165,6 +165,7 @@ impl<'a> Scan<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            self.at += plain(&self.text.as_bytes()[self.at..]);
             match self.text.as_bytes().get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -172,7 +173,6 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     self.escape()?;
                 }
-                Some(0x20..) => self.at += 1,
                 Some(_) => return self.flaw("no bare control character in a string"),
                 None => return self.flaw("`\"`"),
             }
@@ -205,12 +205,10 @@ impl<'a> Scan<'a> {
     pub(crate) fn number(&mut self) -> Result<Number, NotJson> {
         let negative = self.take(b'-');
         let start = self.at;
-        let mut value = Some(0_u64);
-        while let digit @ b'0'..=b'9' = self.peek() {
-            value = value.and_then(|v| v.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-            self.at += 1;
-        }
-        let digits = self.at - start;
+        let (value, digits) = digits(&self.text.as_bytes()[start..], 0);
+        self.at += digits;
+        // 19 digits always fit, 20 may.
+        let value = if digits <= 19 { Some(value) } else { self.text[start..self.at].parse().ok() };
         if digits == 0 {
             return self.flaw("a digit");
         }
@@ -339,6 +337,33 @@ impl<'a> Scan<'a> {
         self.at += len;
         Some((mantissa, decimals))
     }
+}
+
+/// How many bytes at the front of a string's rest are neither its end, nor an escape, nor a control character.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // The high bit of each byte that is less than `n`; above the lowest such byte a borrow may set one too many.
+    let less = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word & (ONES << 7);
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let ends =
+            less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+        if ends != 0 {
+            return at + ends.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len())
+}
+
+/// A whole text that is a decimal in the usual writing; see [`Scan::quick_decimal`].
+#[inline]
+pub(crate) fn whole_decimal(text: &[u8]) -> Option<(i64, u8)> {
+    let (mantissa, decimals, len) = plain_decimal(text)?;
+    (len == text.len()).then_some((mantissa, decimals))
 }
 
 /// Digits, perhaps a point and digits, at most 18 in all, no needless leading zero: mantissa, decimals and length.
@@ -472,6 +497,20 @@ mod tests {
         ];
         for text in no {
             assert!(!agrees(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends_wherever_that_is() {
+        for len in 0..40 {
+            for end in ['"', '\\', '\u{1f}', '\0', '!', ' ', '\u{7f}', '[', ']', '#', '\u{e9}'] {
+                for at in 0..=len {
+                    let text: String = (0..len).map(|i| if i == at { end } else { 'x' }).collect();
+                    let slow = |b: &u8| matches!(b, b'"' | b'\\' | ..0x20);
+                    let expected = text.as_bytes().iter().position(slow).unwrap_or(text.len());
+                    assert_eq!(plain(text.as_bytes()), expected, "{text:?}");
+                }
+            }
         }
     }
 
