@@ -25,8 +25,11 @@
 //! - [`Report`]: what was found, as `chronicle import --json` prints it.
 //! - [`Pace`]: when a recorded message is due in a playback.
 //!
-//! What this crate never does: it knows no storage and no operating system, opens no file, reads no clock, starts no
-//! thread, never sleeps, and never drops a message in silence: every line is a record or is counted as malformed.
+//! - `live` (with the feature of that name): a venue's own stream, over sockets, into a raw stream.
+//!
+//! What this crate never does outside of `live`: it knows no storage and no operating system, opens no file, reads no clock,
+//! starts no thread, never sleeps. Nowhere does it drop a message in silence: every line is a record or is counted as
+//! malformed.
 
 #![forbid(unsafe_code)]
 

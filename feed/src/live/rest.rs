@@ -102,7 +102,7 @@ async fn ask(dialer: &Dialer, from: &Address, path: &str, len_max: usize) -> Res
     // The connection is driven beside the answer and is dropped with it.
     tokio::select! {
         body = answer(&mut sender, request, len_max) => body,
-        Err(error) = async { connection.await } => Err(RestError::Http(error)),
+        Err(error) = connection => Err(RestError::Http(error)),
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn queue_of(root: &Path) -> PathBuf {
 
 pub(crate) fn options(venue: Venue, symbols: &[&str]) -> Options {
     let mut options = Options::new(venue, symbols.iter().map(|s| (*s).to_owned()).collect(), 1);
-    options.timeout = Duration::from_secs(2);
+    options.timeout = Duration::from_secs(8);
     options.retry = [Duration::from_millis(20), Duration::from_millis(200)];
     options.status_every = Duration::from_millis(20);
     options
