@@ -293,6 +293,21 @@ fn a_dead_reader_that_holds_retention() {
     let found = finding(&ran, "reader-dead");
     assert!(found["what"].as_str().is_some_and(|what| what.contains("\"ledger\"")), "{found}");
     assert_eq!(found["safe"], false);
+    // It comes and goes, as a feed's recorder does: between two visits it is not dead.
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let reader = Queue::subscriber(&System, &place.queue, "ledger", SubscriberOptions::default());
+                drop(reader.expect("a reader").next().map(|_| ()));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let ran = place.doctor(&[]);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        has_not(&ran, "reader-dead");
+    });
     // It runs and reads: nothing is held for it any more.
     let mut reader =
         Queue::subscriber(&System, &place.queue, "ledger", SubscriberOptions::default()).expect("a reader");

@@ -286,7 +286,8 @@ fn row(name: String, path: &Path, description: &Description, before: Option<&Bef
         let looks_per_s = looks.zip(seconds).map(|(looks, seconds)| f64::from(looks) / seconds);
         let state = match looks_per_s {
             _ if reader.error.is_some() => ReaderState::Damaged,
-            _ if !reader.open => ReaderState::Gone,
+            // One that comes, reads and goes, as a feed's recorder does, sleeps between.
+            _ if !reader.open && looks.is_none_or(|looks| looks == 0) => ReaderState::Gone,
             None => ReaderState::Unknown,
             Some(0.0) => ReaderState::Silent,
             Some(looks) if looks <= SLEEPS => ReaderState::Sleeps,
