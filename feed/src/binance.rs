@@ -145,6 +145,8 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     /// Reads `{ .. }`: a message, or the envelope around one.
+    // In its only caller, what it finds is made where it stays.
+    #[inline(always)]
     fn scan(scan: &mut Scan<'a>, store: &mut Store<'_>) -> Result<Self, NotJson> {
         let columns = Columns::begin(store);
         let mut found = Self { fields: Fields::new(&NAMES), stream: None, enveloped: false, columns };

@@ -75,9 +75,10 @@ impl<'a, const N: usize> Fields<'a, N> {
             return scan.skip();
         }
         self.any = true;
-        self.values[slot] = match scan.begins() {
-            b'"' => Value::Text(scan.string()?),
-            b'-' | b'0'..=b'9' => Value::Number(scan.number()?),
+        // Each is stored where it is made: made first and moved then, its few bytes wait for each other on the way.
+        match scan.begins() {
+            b'"' => self.values[slot] = Value::Text(scan.string()?),
+            b'-' | b'0'..=b'9' => self.values[slot] = Value::Number(scan.number()?),
             b'[' => {
                 let start = scan.at();
                 let side = columns.side(form, scan, store);
@@ -85,14 +86,14 @@ impl<'a, const N: usize> Fields<'a, N> {
                     scan.go_back_to(start);
                     scan.skip()?;
                 }
-                Value::Levels(side)
+                self.values[slot] = Value::Levels(side);
             }
             b'{' => {
                 scan.skip()?;
-                Value::Other
+                self.values[slot] = Value::Other;
             }
-            _ => scan.word()?.map_or(Value::Other, Value::Bool),
-        };
+            _ => self.values[slot] = scan.word()?.map_or(Value::Other, Value::Bool),
+        }
         Ok(())
     }
 
