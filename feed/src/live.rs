@@ -438,8 +438,9 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
             timer.as_mut().reset(next.max(now + Duration::from_micros(100)));
             let (lead, join) = (&mut self.lead, &mut self.join);
             tokio::select! {
+                // In this order: what is rare first, so that messages that never pause keep nothing else from being done.
+                biased;
                 () = &mut stop => break,
-                (side, heard) = std::future::poll_fn(|cx| poll_links(lead, join, cx)) => self.heard(side, heard)?,
                 opened = maybe(&mut dialling) => {
                     dialling = None;
                     self.opened(opened)?;
@@ -455,6 +456,7 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
                     }
                 }
                 () = &mut timer => {}
+                (side, heard) = std::future::poll_fn(|cx| poll_links(lead, join, cx)) => self.heard(side, heard)?,
             }
         }
         for link in [self.lead.take(), self.join.take()].into_iter().flatten() {
