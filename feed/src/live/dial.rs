@@ -73,7 +73,7 @@ impl std::str::FromStr for Address {
             return Err(bad("credentials do not belong into an address"));
         }
         // An IPv6 host stands in brackets and has colons of its own.
-        let port_at = authority.rfind(':').filter(|at| *at > authority.rfind(']').unwrap_or(0));
+        let port_at = authority.rfind(':').filter(|at| authority.rfind(']').is_none_or(|end| *at > end));
         let (host, port) = match port_at {
             None => (authority, if tls { 443 } else { 80 }),
             Some(at) => (&authority[..at], authority[at + 1..].parse().map_err(|_| bad("its port is no number"))?),

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_step_is_followed_and_counted_and_a_slew_never_turns_time_back() {
-        let wall = Cell::new(1000 * S);
+        let wall = Cell::new(5000 * S);
         let start = Instant::now();
         let mut stamps = Stamps::new(|| wall.get(), start);
         let at = |s: u64| start + Duration::from_secs(s);
@@ -75,15 +75,15 @@ mod tests {
             wall.set((wall_s * S as f64) as u64);
             stamps.stamp(at(after))
         };
-        assert_eq!(see(1005.0, 5), (1005 * S, None));
+        assert_eq!(see(5005.0, 5), (5005 * S, None));
         // Slewed back by half a second: it stands.
-        assert_eq!(see(1004.5, 5), (1005 * S, None));
-        assert_eq!(see(1006.5, 7), (1006 * S + S / 2, None));
+        assert_eq!(see(5004.5, 5), (5005 * S, None));
+        assert_eq!(see(5006.5, 7), (5006 * S + S / 2, None));
         // Back by an hour, and forth again.
-        assert_eq!(see(1006.5 - 3600.0, 7).1.map(|step| step.by_ns / S.cast_signed()), Some(-3600));
-        let (stamp, step) = see(1008.5 - 3600.0, 9);
+        assert_eq!(see(5006.5 - 3600.0, 7).1.map(|step| step.by_ns / S.cast_signed()), Some(-3600));
+        let (stamp, step) = see(5008.5 - 3600.0, 9);
         assert_eq!((stamp, step), (wall.get(), None));
-        assert_eq!(see(1009.5, 10).1.map(|step| step.by_ns / S.cast_signed()), Some(3600));
+        assert_eq!(see(5009.5, 10).1.map(|step| step.by_ns / S.cast_signed()), Some(3600));
     }
 
     #[test]
