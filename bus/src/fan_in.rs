@@ -192,7 +192,7 @@ impl<P: Platform> FanIn<P> {
         // Looked at with the next call: the frame that is handed out borrows its subscriber.
         self.due = Some(source);
         let from = self.sources.get_mut(source as usize)?.as_mut()?;
-        match from.subscriber.next() {
+        match from.subscriber.next_peeked() {
             Ok(Some(frame)) => {
                 let late = frame.time_ns < self.high_ns;
                 from.late += u64::from(late);

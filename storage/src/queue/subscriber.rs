@@ -255,6 +255,17 @@ impl<P: Platform> Subscriber<P> {
         self.step()
     }
 
+    /// The frame whose time [`Subscriber::peek_time`] has told with the call before this one: it is not looked for again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscriber::next`].
+    #[inline]
+    pub fn next_peeked(&mut self) -> std::result::Result<Option<Frame<'_>>, ReadError> {
+        // After any other call it finds what `next` finds, but crosses over no end: then there is nothing.
+        if self.event.is_some() { Ok(None) } else { self.step() }
+    }
+
     /// The time of the frame that [`Subscriber::next`] returns next, or `None` if it would return none: for who merges
     /// queues, and must not move behind a frame that another queue's goes before.
     ///
