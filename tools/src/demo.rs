@@ -1,26 +1,28 @@
 //! `chronicle demo`: the whole way of a record, by real processes, proven at its end.
 //!
 //! ```text
-//! feed ──▶ raw queue ──▶ strategy "fast", strategy "slow"
-//!             │
-//!             └─▶ refinery (killed once, started again) ──▶ tier manager ──▶ check
+//! local exchange ──TCP──▶ feed ──▶ raw queue ──▶ strategy "taker", strategy "maker"
+//!       ▲                             │               │ orders      ▲ answers, fills
+//!       └────TCP──── router ◀─────────┼───────────────┘             │
+//!                      └──────────────┼─────────────────────────────┘
+//!                                     └─▶ refinery ──▶ tier manager ──▶ judge
 //! ```
 //!
-//! Each arrow is a process boundary; each process is this binary again (`demo-part`). This file starts them, shows
-//! what they do, and prints what `check` found in the files. It judges nothing itself but who was killed how often.
+//! Each arrow is a process boundary; each process is this binary again (`demo-part`). With `--input` a recording is played
+//! instead, and there is no exchange. This file holds what both have in common; [`live`] and [`recorded`] start the
+//! processes, kill some, and show what a judge, a process of its own too, found in the files.
 
 mod check;
 mod feed;
+mod live;
+mod recorded;
 mod refinery;
 mod strategy;
 mod table;
 mod tier;
 mod worker;
 
-use crate::{
-    ingest::Input,
-    run::{Failure, Outcome, Size, TierArgs, must_be_directory, print_json},
-};
+use crate::run::{Failure, Outcome, Size, TierArgs, must_be_directory, print_json};
 use chronicle::{
     System,
     feed::Venue,
@@ -32,7 +34,7 @@ use hdrhistogram::Histogram;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::{
-    io::Read,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -40,55 +42,92 @@ use std::{
     },
     time::Instant,
 };
-use worker::Crew;
 
-/// The recording that comes with the command; `testdata/README.md` has its origin and licence.
-const EXCERPT: &[u8] = include_bytes!("../../testdata/binance-spot/ethusdt-20240808-excerpt.gz");
-const EXCERPT_NAME: &str = "ethusdt-20240808-excerpt.gz";
-
-/// Play a recording through the whole system and prove what came out
+/// Trade with a local exchange through the whole system, kill parts of it, and prove what came out
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   chronicle demo
+  chronicle demo --chaos --seconds 300 --seed 7
   chronicle demo --input btcusdt_20240808.gz --venue binance-usdm --seconds 0
-  chronicle demo --keep market && chronicle book --root market --venue binance-spot --symbol ethusdt --at latest
+  chronicle demo --keep market && chronicle book --root market --venue binance-spot --symbol btcusdt --at latest
+
+A local exchange, a live feed, two strategies, a router, a refinery and a tier manager, each a process of its own; the
+exchange misbehaves, processes are killed with SIGKILL and started again, and at the end a judge compares books, orders and
+archive with what the exchange says of itself. With --chaos everything but the exchange is killed, in random order, all the
+time. With --input a recording is played instead of trading.
 
 Exit code 0 if every check holds, 1 if one does not.")]
 pub(crate) struct Args {
-    /// A recording of your own; needs --venue
+    /// Play a recording of your own instead of trading; needs --venue
     #[arg(long, value_name = "FILE", requires = "venue")]
     input: Option<PathBuf>,
     /// Whose messages it holds
     #[arg(long, requires = "input")]
     venue: Option<Venue>,
-    /// Play it in about so many seconds; 0 is full speed
-    #[arg(long, default_value_t = 5)]
-    seconds: u32,
+    /// Live, as without --input
+    #[arg(long, conflicts_with = "input")]
+    live: bool,
+    /// Live, and kill processes in random order as long as it lasts
+    #[arg(long, conflicts_with = "input")]
+    chaos: bool,
+    /// Play, or trade, for about so many seconds: 5 by default, 20 with --chaos; 0 = as short as it can be
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    seconds: Option<u32>,
+    /// Live: what the exchange's crowd does and, with --chaos, who is killed when; by default another one each time
+    #[arg(long, conflicts_with = "input")]
+    seed: Option<u64>,
+    /// Live: where the exchange listens; by default a free port of 127.0.0.1
+    #[arg(long, value_name = "ADDR", conflicts_with = "input")]
+    listen: Option<SocketAddr>,
     /// Leave the root in this directory, which must be empty or not exist
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// One JSON object: {ok, events, replay, books, latency_ns, bytes, import_events_per_s, refine_events_per_s, seconds, killed, …}
     #[arg(long)]
     json: bool,
-    /// For the tests: a fault that the checks must find
+    /// For the tests: faults that the checks must find
     #[arg(long, hide = true)]
-    sabotage: Option<Sabotage>,
+    sabotage: Vec<Sabotage>,
+}
+
+impl Args {
+    fn sabotages(&self, sabotage: Sabotage) -> bool {
+        self.sabotage.contains(&sabotage)
+    }
 }
 
 /// Faults that turn a verdict false; without them a check might not be able to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sabotage {
-    /// The feed leaves out one record.
+    /// Of a recording: the feed leaves out one record.
     DropRecord,
     /// A byte of a cold file is changed before the check.
     FlipByte,
-    /// The refinery is killed twice.
+    /// Of a recording: the refinery is killed twice.
     KillTwice,
+    /// Live: a quantity of a book that was noted from the exchange is changed before the check.
+    WrongBook,
+    /// Live: the router says of an order that it is at the exchange, and does not send it.
+    LoseOrder,
+    /// Live: the router sends an order twice, under two ids.
+    DoubleOrder,
+    /// Live: the router answers an order twice.
+    AnswerTwice,
+    /// Live: a strategy is killed at the end, when nobody is left to remove its registration.
+    LeaveStale,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Part {
+    /// Runs a command, and ends with the demo.
+    Held(live::HeldArgs),
+    /// Trades on the raw queue's quotes.
+    Trader(live::strategy::Args),
+    /// Takes orders to the exchange and answers them.
+    Router(live::router::Args),
+    /// Compares what is on disk with what the exchange says of itself.
+    Judge(live::judge::Args),
     /// Plays the recording into the raw queue.
     Feed(feed::Args),
     /// Reads the raw queue live.
@@ -103,6 +142,10 @@ pub(crate) enum Part {
 
 pub(crate) fn part(part: Part) -> Outcome {
     match part {
+        Part::Held(args) => live::held(args),
+        Part::Trader(args) => live::strategy::run(args),
+        Part::Router(args) => live::router::run(args),
+        Part::Judge(args) => live::judge::run(args),
         Part::Feed(args) => feed::run(args),
         Part::Strategy(args) => strategy::run(args),
         Part::Refinery(args) => refinery::run(args),
@@ -111,7 +154,7 @@ pub(crate) fn part(part: Part) -> Outcome {
     }
 }
 
-/// Where every part finds the root and the recording.
+/// Where every part finds the root.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Place {
     #[arg(long)]
@@ -120,12 +163,7 @@ pub(crate) struct Place {
     tiers: TierArgs,
     #[arg(long)]
     venue: Venue,
-    #[arg(long)]
-    input: PathBuf,
-    /// The name under which the recording is reported.
-    #[arg(long)]
-    name: String,
-    /// Where strategies and the feed leave their times.
+    /// Where parts leave what other parts read.
     #[arg(long)]
     scratch: PathBuf,
 }
@@ -143,8 +181,6 @@ impl Place {
             pair("--hot", hot.as_os_str());
         }
         pair("--venue", self.venue.name().as_ref());
-        pair("--input", self.input.as_os_str());
-        pair("--name", self.name.as_ref());
         pair("--scratch", self.scratch.as_os_str());
         out
     }
@@ -178,15 +214,38 @@ pub(crate) struct Summary {
     pub(crate) problems: Vec<String>,
     /// What was wrong with the recording: what is whole in it was played and compared.
     pub(crate) notes: Vec<String>,
+    /// What there is to say of trading live only.
+    #[serde(flatten)]
+    pub(crate) live: Option<live::Traded>,
 }
 
-/// From the feed's call to `append` to the fast strategy's hands.
-#[derive(Serialize, Default)]
+/// How long something took, in ns. `latency_ns` of a [`Summary`] is from the feed to the fast strategy's hands: from its
+/// call to `append`, of a recording; live, from the receipt of the message.
+#[derive(Serialize, Deserialize, Default, Clone, Copy)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) p999: u64,
     pub(crate) max: u64,
+}
+
+impl Latency {
+    pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
+        Ok(Histogram::new_with_bounds(1, 3_600_000_000_000, 3)?)
+    }
+
+    /// Zeros of an empty one.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Latency::default();
+        }
+        Latency {
+            p50: histogram.value_at_quantile(0.5),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
 }
 
 #[derive(Serialize, Clone, Deserialize)]
@@ -195,44 +254,33 @@ pub(crate) struct Killed {
     pub(crate) phase: String,
 }
 
-/// What was hit.
-struct Kill {
-    pid: u32,
-    /// Records that it had taken in, in the middle of its work; `None`: it had all and waited for more.
-    at: Option<u64>,
-    feed_has_ended: bool,
-}
-
-impl Kill {
-    fn told(&self, appended: u64) -> Killed {
-        let phase = match self.at {
-            Some(at) => {
-                let feed = if self.feed_has_ended { "the feed had ended" } else { "the feed was playing" };
-                format!("while it refined, {at} of {appended} records in; {feed}")
-            }
-            None => format!("while it waited for more, all {appended} records in"),
-        };
-        Killed { pid: self.pid, phase }
-    }
-}
-
 pub(crate) fn run(args: Args) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     // A second handler in one process is impossible here: the demo installs the only one.
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-    let began = Instant::now();
     let system = System;
     let scratch = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
     let with_room = |failure| match failure {
         Failure::Problem(text) => Failure::Problem(text + &little_room(&system, &args, scratch.path())),
         usage => usage,
     };
-    let (place, lines) = set_up(&args, &system, scratch.path()).map_err(with_room)?;
+    let root = root_of(&args, &system, scratch.path()).map_err(with_room)?;
     let hot = Hot::choose(&args, &system, scratch.path())?;
-    let place = Place { tiers: TierArgs { hot: hot.dir(), ..TierArgs::default() }, ..place };
     let screen = Screen::new(args.json);
-    let summary = play(&args, &place, lines, &hot, &screen, &stop, began);
+    let stage = Stage {
+        args: &args,
+        root,
+        scratch: scratch.path(),
+        hot: &hot,
+        screen: &screen,
+        stop: &stop,
+        began: Instant::now(),
+    };
+    let summary = match (&args.input, args.venue) {
+        (Some(path), Some(venue)) if !args.live => recorded::run(&stage, path, venue),
+        _ => live::run(&stage),
+    };
     screen.clear();
     let summary = match summary {
         Err(Failure::Problem(_)) if stop.load(Ordering::Relaxed) => {
@@ -253,8 +301,8 @@ fn prefix() -> String {
     format!("chronicle-demo-{}-", std::process::id())
 }
 
-/// The place, and how many lines its recording has.
-fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<(Place, u64), Failure> {
+/// Where the root is made: a new directory, or one that is empty.
+fn root_of(args: &Args, system: &System, scratch: &Path) -> Result<PathBuf, Failure> {
     let root = match &args.keep {
         None => scratch.join("root"),
         Some(dir) => {
@@ -270,27 +318,25 @@ fn set_up(args: &Args, system: &System, scratch: &Path) -> Result<(Place, u64), 
     };
     let root = std::path::absolute(root)?;
     system.create_dirs(&root)?;
-    // Standard input is gone once read, and the recording is read by two processes.
-    let copy = scratch.join("input");
-    let copied = |result: std::io::Result<()>| {
-        result.map_err(|error| Failure::Problem(format!("{}: the recording cannot be copied: {error}", copy.display())))
-    };
-    let (venue, name) = match (&args.input, args.venue) {
-        (Some(path), Some(venue)) => {
-            let mut input = Input::open(path)?;
-            let mut from = input.reader()?;
-            copied(std::fs::File::create(&copy).and_then(|mut to| std::io::copy(&mut from, &mut to)).map(drop))?;
-            drop(from);
-            (venue, input.name)
-        }
-        _ => {
-            copied(std::fs::write(&copy, EXCERPT))?;
-            (Venue::BinanceSpot, EXCERPT_NAME.to_owned())
-        }
-    };
-    let lines = Input::open(&copy)?.line_count()?;
-    let tiers = TierArgs::default();
-    Ok((Place { root, tiers, venue, input: copy, name, scratch: scratch.to_owned() }, lines))
+    Ok(root)
+}
+
+/// What a demo is played on.
+struct Stage<'a> {
+    args: &'a Args,
+    root: PathBuf,
+    scratch: &'a Path,
+    hot: &'a Hot,
+    screen: &'a Screen,
+    stop: &'a AtomicBool,
+    began: Instant,
+}
+
+impl Stage<'_> {
+    fn place(&self, venue: Venue) -> Place {
+        let tiers = TierArgs { hot: self.hot.dir(), ..TierArgs::default() };
+        Place { root: self.root.clone(), tiers, venue, scratch: self.scratch.to_owned() }
+    }
 }
 
 /// For somebody whose demo failed where hardly any room is left.
@@ -374,144 +420,6 @@ impl Screen {
     fn clear(&self) {
         let _ = self.bars.clear();
     }
-}
-
-fn play(
-    args: &Args,
-    place: &Place,
-    lines: u64,
-    hot: &Hot,
-    screen: &Screen,
-    stop: &AtomicBool,
-    began: Instant,
-) -> Result<Summary, Failure> {
-    let mut crew = Crew::new(place, screen, stop);
-    let drop_record = if args.sabotage == Some(Sabotage::DropRecord) { &["--drop-record"][..] } else { &[] };
-    let seconds = args.seconds.to_string();
-    let mut feed_arguments = vec!["--over", &seconds, "--await-reader", "fast", "--await-reader", "slow"];
-    feed_arguments.extend(drop_record);
-
-    let fast = crew.start("strategy", &["--reader", "fast"])?;
-    let slow = crew.start("strategy", &["--reader", "slow", "--slow"])?;
-    let mut kills = Vec::new();
-    // Once; and once more, where the tests want that to be noticed.
-    let twice = args.sabotage == Some(Sabotage::KillTwice);
-    let mut hold_at = (lines / 2).max(1);
-    let mut refinery = crew.start("refinery", &["--hold-at", &hold_at.to_string()])?;
-    let feed = crew.start("feed", &feed_arguments)?;
-    loop {
-        // A recording may have fewer records than lines; then it never comes so far.
-        let has_all = |crew: &Crew<'_>| {
-            let feed = crew.told::<feed::Told>(feed);
-            feed.is_some_and(|feed| feed.appended < hold_at && crew.progress(refinery) >= feed.appended)
-        };
-        crew.wait_until(refinery, |crew| crew.holding(refinery).is_some() || has_all(crew))?;
-        kills.push(Kill {
-            at: crew.holding(refinery),
-            feed_has_ended: crew.told::<feed::Told>(feed).is_some(),
-            pid: crew.kill(refinery)?,
-        });
-        if !twice || kills.len() == 2 {
-            break;
-        }
-        hold_at = (lines / 4).max(1);
-        refinery = crew.start("refinery", &["--hold-at", &hold_at.to_string()])?;
-    }
-    let refinery = crew.start("refinery", &[])?;
-
-    let feed: feed::Told = crew.finish(feed)?;
-    if feed.events == 0 {
-        return Err(Failure::Problem(format!("{}: no whole message of {} in it", place.name, place.venue.name())));
-    }
-    let fast: strategy::Told = crew.finish(fast)?;
-    let slow: strategy::Told = crew.finish(slow)?;
-    crew.tell(refinery, "finish");
-    let refinery: refinery::Told = crew.finish(refinery)?;
-    let tier = crew.start("tier", &[])?;
-    let tier: tier::Told = crew.finish(tier)?;
-    if args.sabotage == Some(Sabotage::FlipByte) {
-        flip_byte(&place.root().cold)?;
-    }
-    let check = crew.start("check", &[])?;
-    let check: check::Told = crew.finish(check)?;
-
-    let mut problems = check.problems.clone();
-    if kills.len() != 1 {
-        problems.push(format!("the refinery was killed {} times, once was meant", kills.len()));
-    }
-    for told in [&fast, &slow] {
-        if told.records != feed.appended {
-            problems.push(format!("strategy {} read {} of {} records", told.reader, told.records, feed.appended));
-        }
-    }
-    let latency_ns = latency(place, "fast")?;
-    // All that went in once is in the archive once; what was taken in more often had not been in a checkpoint.
-    let before: Option<u64> = kills.iter().map(|kill| kill.at).sum();
-    let refined_twice = before.map(|before| (before + refinery.events).saturating_sub(feed.appended));
-    Ok(Summary {
-        ok: problems.is_empty(),
-        events: feed.events,
-        replay: check.replay,
-        books: check.books,
-        verified: check.verified,
-        latency_ns,
-        bytes: check::Bytes { raw: feed.bytes, warm: tier.warm_bytes, cold: tier.cold_bytes },
-        import_events_per_s: feed.events_per_s,
-        import_mb_per_s: feed.mb_per_s,
-        refine_events_per_s: check.refined_again.events_per_s,
-        refined_again: check.refined_again,
-        refined_live: refinery.events,
-        seconds: began.elapsed().as_secs_f64(),
-        killed: kills.iter().map(|kill| kill.told(feed.appended)).collect(),
-        refined_twice,
-        wait: fast.wait.clone(),
-        strategies: vec![fast, slow],
-        input: place.name.clone(),
-        hot: hot.told.clone(),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        problems,
-        notes: feed.notes,
-    })
-}
-
-/// Joins the feed's times with a strategy's by seq.
-fn latency(place: &Place, reader: &str) -> Result<Latency, Failure> {
-    let sent = times(&place.scratch.join("feed.times"))?;
-    let seen = times(&place.scratch.join(format!("{reader}.times")))?;
-    let mut histogram = Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, 3)?;
-    let mut sent = sent.into_iter().peekable();
-    for (seq, at) in seen {
-        while sent.next_if(|(other, _)| *other < seq).is_some() {}
-        if let Some((other, from)) = sent.peek()
-            && *other == seq
-        {
-            histogram.saturating_record(at.saturating_sub(*from).max(1));
-        }
-    }
-    if histogram.is_empty() {
-        return Ok(Latency::default());
-    }
-    Ok(Latency {
-        p50: histogram.value_at_quantile(0.5),
-        p99: histogram.value_at_quantile(0.99),
-        p999: histogram.value_at_quantile(0.999),
-        max: histogram.max(),
-    })
-}
-
-/// (seq, ns) pairs that a part wrote with [`worker::write_times`].
-fn times(path: &Path) -> Result<Vec<(u64, u64)>, Failure> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.read_to_end(&mut bytes)?;
-    let (pairs, _) = bytes.as_chunks::<16>();
-    Ok(pairs
-        .iter()
-        .map(|pair| {
-            let (seq, at) = pair.split_at(8);
-            let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            (word(seq), word(at))
-        })
-        .collect())
 }
 
 /// Changes one byte in the middle of the first cold book.

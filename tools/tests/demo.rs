@@ -12,7 +12,7 @@ use std::{
 };
 use support::*;
 
-/// One demo at a time: it has six processes, and some of them spin.
+/// One demo at a time: it has up to eight processes, and some of them spin.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -25,7 +25,15 @@ struct Demo {
 }
 
 impl Demo {
+    /// On the recording that lies in the repository.
     fn new(more: &[&str]) -> Self {
+        let mut demo = Demo::of(more);
+        demo.command.args(["--venue", "binance-spot", "--input"]).arg(excerpt());
+        demo
+    }
+
+    /// On a recording that the caller names, or trading live.
+    fn of(more: &[&str]) -> Self {
         let temporary = scratch();
         let mut command = Command::new(BINARY);
         command.args(["demo", "--json", "--seconds"]).args(more).env("TMPDIR", temporary.path()).stdin(Stdio::null());
@@ -62,6 +70,10 @@ impl Demo {
         assert_eq!(in_memory(pid), Vec::<PathBuf>::new(), "left in memory");
         assert_eq!(parts_in(self.temporary.path()), Vec::<u32>::new(), "processes left");
     }
+}
+
+fn excerpt() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/binance-spot/ethusdt-20240808-excerpt.gz")
 }
 
 /// What a demo made in shared memory.
@@ -188,9 +200,9 @@ fn little_shared_memory() {
         "-m",
         "sh",
         "-c",
-        "mount -t tmpfs -o size=16m tmpfs /dev/shm && exec \"$0\" demo --json --seconds 0",
+        "mount -t tmpfs -o size=16m tmpfs /dev/shm && exec \"$0\" demo --json --seconds 0 --venue binance-spot --input \"$1\"",
     ]);
-    command.arg(BINARY).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+    command.arg(BINARY).arg(excerpt()).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
     demo.command = command;
     let told = demo.run().ok().json();
     assert_eq!(told["ok"], true);
@@ -213,10 +225,14 @@ fn little_room_for_temporary_files() {
         let mut command = Command::new("unshare");
         let script = format!(
             "mount -t tmpfs -o size={size} tmpfs \"$TMPDIR\" || exit 90
-             \"$0\" demo --json --seconds 0; code=$?
+             \"$0\" demo --json --seconds 0 --venue binance-spot --input \"$1\"; code=$?
              ls -A \"$TMPDIR\"; exit $code"
         );
-        command.args(["-m", "sh", "-c", &script, BINARY]).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+        command
+            .args(["-m", "sh", "-c", &script, BINARY])
+            .arg(excerpt())
+            .env("TMPDIR", demo.temporary.path())
+            .stdin(Stdio::null());
         demo.command = command;
         let began = Instant::now();
         let ran = demo.run().exits(1).says("No space left").says("TMPDIR");
@@ -265,8 +281,12 @@ fn a_part_that_fails_is_quoted() {
     let mut demo = Demo::new(&[]);
     let mut command = Command::new("sh");
     // No file may have more than 1 MiB, and who tries it anyway is told so.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" demo --json --seconds 0", BINARY]);
-    command.env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 2048; exec \"$0\" demo --json --seconds 0 --venue binance-spot --input \"$1\"",
+        BINARY,
+    ]);
+    command.arg(excerpt()).env("TMPDIR", demo.temporary.path()).stdin(Stdio::null());
     demo.command = command;
     let began = Instant::now();
     demo.run().exits(1).says("feed failed (exit status: 1)").says(".fresh: allocate failed: File too large");
@@ -328,7 +348,7 @@ fn recordings_that_are_damaged() {
         ("malformed_spot.gz", 3_000, Some("5 malformed lines")),
         ("gap_spot.gz", 3_988, None),
     ] {
-        let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+        let mut demo = Demo::of(&["0", "--venue", "binance-spot"]);
         demo.command.arg("--input").arg(data.join("damaged").join(name));
         let told = demo.run().ok().json();
         assert_eq!(told["events"], events, "{name}: {told}");
@@ -346,11 +366,11 @@ fn recordings_with_nothing_in_them() {
     for (name, text) in [("empty", ""), ("words", "no message at all\nnor here\n")] {
         let path = dir.path().join(name);
         fs::write(&path, text).expect("a file");
-        let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+        let mut demo = Demo::of(&["0", "--venue", "binance-spot"]);
         demo.command.arg("--input").arg(&path);
         demo.run().exits(1).says(name).says("no whole message");
     }
-    let mut demo = Demo::new(&["0", "--venue", "binance-spot"]);
+    let mut demo = Demo::of(&["0", "--venue", "binance-spot"]);
     demo.command.arg("--input").arg(dir.path().join("absent"));
     demo.run().exits(2).says("absent");
 }
@@ -367,4 +387,143 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
 fn signal(name: &str, pid: u32) {
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill is there");
     assert!(status.success());
+}
+
+/// The whole cast, with everybody killed once and the exchange misbehaving.
+#[test]
+fn live_every_check_holds() {
+    let _turn = alone();
+    let told = Demo::of(&["0", "--live", "--seed", "7"]).run().ok().json();
+    assert_eq!(told["ok"], true, "{told}");
+    assert_eq!(told["problems"], Value::Array(Vec::new()));
+    assert_eq!(told["replay"], "identical");
+    assert_eq!(told["seed"], 7);
+    let number = |pointer: &str| {
+        let value = told.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer}: {told}"));
+        assert!(value > 0.0, "{pointer} is {value}: {told}");
+        value
+    };
+    // Calm, doubles, gap, reconnect, four deaths, calm, the end: in each a book of each symbol was compared.
+    assert_eq!(told["scenes"], 10, "{told}");
+    assert_eq!(told["books"]["checked"], told["books"]["equal"]);
+    assert!(number("/books/checked") >= 20.0, "{told}");
+    assert!(number("/noted") >= number("/books/checked"), "{told}");
+    number("/gaps");
+    let orders = &told["orders"];
+    assert_eq!(orders["sent"], orders["at_exchange"], "{told}");
+    assert_eq!(orders["sent"], orders["ended_once"], "{told}");
+    assert_eq!(
+        orders["answered_once"].as_u64(),
+        Some((number("/orders/sent") + number("/orders/cancels")) as u64),
+        "{told}"
+    );
+    number("/orders/fills");
+    assert_eq!((&orders["lost"], &orders["doubled"]), (&Value::from(0), &Value::from(0)), "{told}");
+    assert_eq!((&told["registrations"], &told["stale"]), (&Value::from(3), &Value::from(0)), "{told}");
+    for name in ["latency_ns", "tick_to_order_ns", "order_to_answer_ns", "tick_to_fill_ns"] {
+        let latencies = ["p50", "p99", "p999", "max"].map(|which| number(&format!("/{name}/{which}")));
+        assert!(latencies.is_sorted(), "{name}: {latencies:?}");
+    }
+    let killed = told["killed"].as_array().expect("a list");
+    for name in ["feed", "trader taker", "router", "refinery"] {
+        let dead =
+            |killed: &Value| killed["phase"].as_str().is_some_and(|phase| phase.starts_with(&format!("{name}: ")));
+        assert_eq!(killed.iter().filter(|killed| dead(killed)).count(), 1, "{name}: {told}");
+    }
+}
+
+/// Every check that holds above is one that can fail.
+#[test]
+fn live_what_is_wrong_is_found() {
+    let _turn = alone();
+    let sabotage = ["wrong-book", "lose-order", "double-order", "answer-twice", "leave-stale"];
+    let mut demo = Demo::of(&["0"]);
+    demo.command.args(sabotage.iter().flat_map(|sabotage| ["--sabotage", sabotage]));
+    let told = demo.run().exits(1).json();
+    assert_eq!(told["ok"], false);
+    let number = |pointer: &str| told.pointer(pointer).and_then(Value::as_u64).expect("a number");
+    // The router does wrong in each of its two lives.
+    assert_eq!(number("/books/checked"), number("/books/equal") + 1, "{told}");
+    assert!((1..=2).contains(&number("/orders/lost")), "{told}");
+    assert!((1..=2).contains(&number("/orders/doubled")), "{told}");
+    assert!(number("/orders/answered_once") < number("/orders/sent") + number("/orders/cancels"), "{told}");
+    assert_eq!(number("/stale"), 1, "{told}");
+    assert_eq!(told["replay"], "identical", "what the archive holds is right all the same: {told}");
+    for why in ["the venue's", "is not at the exchange", "was answered 2 times", "nobody runs"] {
+        let problems = told["problems"].as_array().expect("a list");
+        assert!(
+            problems.iter().any(|problem| problem.as_str().is_some_and(|text| text.contains(why))),
+            "{why}: {told}"
+        );
+    }
+}
+
+/// Killed in random order, one after the other: the same checks hold, and the archive's still can fail.
+#[test]
+fn live_chaos() {
+    let _turn = alone();
+    let told = Demo::of(&["8", "--chaos", "--seed", "11"]).run().ok().json();
+    assert_eq!(told["ok"], true, "{told}");
+    assert_eq!(told["seed"], 11);
+    assert!(told["killed"].as_array().is_some_and(|killed| killed.len() >= 5), "{told}");
+    assert!(told["books"]["checked"].as_u64() > Some(2), "{told}");
+
+    let told = Demo::of(&["2", "--chaos", "--sabotage", "flip-byte"]).run().exits(1).json();
+    assert_eq!(told["verified"]["damaged"], 1, "{told}");
+    assert_ne!(told["replay"], "identical", "{told}");
+}
+
+#[test]
+fn live_a_port_that_is_taken() {
+    let _turn = alone();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let began = Instant::now();
+    let demo = Demo::of(&["0", "--listen", &address]);
+    demo.run().exits(1).says("exchange failed").says(&address).says("cannot be listened on");
+    assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
+}
+
+#[test]
+fn live_is_not_recorded() {
+    for more in [&["--chaos"][..], &["--seed", "1"], &["--live"], &["--listen", "127.0.0.1:0"]] {
+        let mut demo = Demo::new(&["0"]);
+        demo.command.args(more);
+        demo.run().exits(2).says("--input");
+    }
+}
+
+#[test]
+fn live_interrupted_or_killed_it_leaves_nothing() {
+    let _turn = alone();
+    for name in ["INT", "KILL"] {
+        let mut demo = Demo::of(&["60"]);
+        let mut child = demo.spawn();
+        // The demo's exchange has no directory of its own, but says whose it is.
+        until("parts run", || parts_in(demo.temporary.path()).len() >= 6);
+        signal(name, child.id());
+        let status = child.wait().expect("it ends");
+        if name == "INT" {
+            assert_eq!(status.code(), Some(1), "{status}");
+            demo.leaves_nothing(child.id());
+            continue;
+        }
+        until("parts are gone", || parts_in(demo.temporary.path()).is_empty());
+        // What nobody was left to remove.
+        for dir in in_memory(child.id()) {
+            fs::remove_dir_all(dir).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn live_a_root_that_is_kept_is_whole() {
+    let _turn = alone();
+    let dir = scratch();
+    let kept = dir.path().join("kept");
+    let mut demo = Demo::of(&["0"]);
+    demo.command.arg("--keep").arg(&kept);
+    demo.run().ok();
+    verify(&kept).ok();
+    about("book", &kept, "binance-spot", "btcusdt", &["--at", "latest", "--csv"]).ok().says("bid,");
 }

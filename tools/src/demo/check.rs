@@ -6,6 +6,7 @@
 
 use super::{
     Place,
+    recorded::Played,
     worker::{Ears, Mouth},
 };
 use crate::run::{Failure, Outcome};
@@ -38,6 +39,8 @@ use std::{
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    played: Played,
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, Default)]
@@ -105,7 +108,7 @@ pub(crate) fn run(args: Args) -> Outcome {
                     archive.snapshots
                 ));
             }
-            compare(&args.place.input, archive)?
+            compare(&args.played.input, archive)?
         }
         Err(Failure::Problem(text) | Failure::Usage(text)) => (format!("unreadable: {text}"), Books::default()),
     };
@@ -138,7 +141,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 /// Refines the raw archive into a root of its own and compares the partitions byte by byte with the archive's.
 ///
 /// The first refinery read the queue live, in small pieces, and was killed; this one reads files in one go.
-fn refine_again(system: &System, root: &Root, place: &Place) -> Result<Again, Failure> {
+pub(super) fn refine_again(system: &System, root: &Root, place: &Place) -> Result<Again, Failure> {
     let other = Root::new(place.scratch.join("again"));
     copy(&root.cold.join("raw"), &other.cold.join("raw"))?;
     copy(&root.warm.join("raw"), &other.warm.join("raw"))?;
@@ -184,22 +187,22 @@ fn copy(from: &Path, to: &Path) -> Outcome {
 
 /// Everything that the archive gives back, in the words of the recording.
 #[derive(Default)]
-struct Archive {
+pub(super) struct Archive {
     /// By kind: (ingest time, text) of every record, in the archive's order.
-    records: BTreeMap<&'static str, Vec<(u64, String)>>,
+    pub(super) records: BTreeMap<&'static str, Vec<(u64, String)>>,
     /// Messages kept verbatim, with how often.
-    opaque: HashMap<String, u64>,
+    pub(super) opaque: HashMap<String, u64>,
     /// Best levels after each applied delta, by (symbol, id), as the venue writes them.
     best: HashMap<(String, u64), [String; 4]>,
-    snapshots: u64,
-    snapshots_equal: u64,
+    pub(super) snapshots: u64,
+    pub(super) snapshots_equal: u64,
 }
 
 /// `not applied` in a clean frame's flags: the record is kept, the book was not changed by it.
-const NOT_APPLIED: u16 = chronicle::etl::refinery::NOT_APPLIED;
+pub(super) const NOT_APPLIED: u16 = chronicle::etl::refinery::NOT_APPLIED;
 
 impl Archive {
-    fn read(system: &System, root: &Root, venue: &str, mouth: &Mouth) -> Result<Self, Failure> {
+    pub(super) fn read(system: &System, root: &Root, venue: &str, mouth: &Mouth) -> Result<Self, Failure> {
         let archive = ArchiveReader::open(system, root)?;
         let venue = Name::new(venue)?;
         let mut all = Archive::default();
@@ -232,7 +235,14 @@ impl Archive {
         Ok(all)
     }
 
-    fn take(&mut self, record: &Record<'_>) {
+    /// Puts records in an order that does not depend on how they lie.
+    pub(super) fn sort(&mut self) {
+        for records in self.records.values_mut() {
+            records.sort();
+        }
+    }
+
+    pub(super) fn take(&mut self, record: &Record<'_>) {
         let head = record.head();
         let (kind, text) = match record {
             Record::BookDelta(d) => {
@@ -319,18 +329,18 @@ impl Archive {
 
 /// A book as simple as it can be: prices in 1e-18, levels as the venue's text.
 #[derive(Default, PartialEq)]
-struct Replay {
+pub(super) struct Replay {
     bids: BTreeMap<i128, (String, String)>,
     asks: BTreeMap<i128, (String, String)>,
 }
 
 impl Replay {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bids.clear();
         self.asks.clear();
     }
 
-    fn apply(&mut self, price: Scale, qty: Scale, bids: &[Level], asks: &[Level]) {
+    pub(super) fn apply(&mut self, price: Scale, qty: Scale, bids: &[Level], asks: &[Level]) {
         for (side, levels) in [(&mut self.bids, bids), (&mut self.asks, asks)] {
             for level in levels {
                 let decimal = price.decimal(level.price());
@@ -344,6 +354,23 @@ impl Replay {
         }
     }
 
+    /// The first level, from the best, in which it is not the book that a venue tells.
+    pub(super) fn difference(&self, bids: &[(String, String)], asks: &[(String, String)]) -> Option<String> {
+        let ours = [self.bids.values().rev().collect::<Vec<_>>(), self.asks.values().collect()];
+        for ((side, ours), theirs) in ["bid", "ask"].into_iter().zip(ours).zip([bids, asks]) {
+            for at in 0..ours.len().max(theirs.len()) {
+                let (our, their) = (ours.get(at).copied(), theirs.get(at));
+                if our != their {
+                    let text = |level: Option<&(String, String)>| {
+                        level.map_or("nothing".to_owned(), |(price, qty)| format!("{qty} at {price}"))
+                    };
+                    return Some(format!("{side} {}: ours is {}, the venue's {}", at + 1, text(our), text(their)));
+                }
+            }
+        }
+        None
+    }
+
     fn best(&self) -> Option<[String; 4]> {
         let (_, bid) = self.bids.last_key_value()?;
         let (_, ask) = self.asks.first_key_value()?;
@@ -352,7 +379,7 @@ impl Replay {
 }
 
 /// A decimal's text in units of 1e-18.
-fn scaled(text: &str) -> i128 {
+pub(super) fn scaled(text: &str) -> i128 {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let mut digits = String::with_capacity(40);
     let _ = write!(digits, "{whole}{part:0<18}");

@@ -2,6 +2,7 @@
 
 use super::{
     Place,
+    recorded::Played,
     worker::{Ears, Mouth, write_times},
 };
 use crate::{
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    played: Played,
     /// Seconds that the playback takes; 0 = as fast as it goes.
     #[arg(long)]
     over: u64,
@@ -60,8 +63,8 @@ pub(crate) fn run(args: Args) -> Outcome {
     let Place { venue, .. } = args.place;
     let system = System;
     let root = args.place.root();
-    let mut input = Input::open(&args.place.input)?;
-    input.name.clone_from(&args.place.name);
+    let mut input = Input::open(&args.played.input)?;
+    input.name.clone_from(&args.played.name);
     let mut span = (u64::MAX, 0);
     if args.over > 0 {
         let mut recording = Recording::open(venue, input.name.clone(), input.reader()?);

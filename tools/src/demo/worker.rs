@@ -1,18 +1,23 @@
 //! The demo's parts as processes: started, watched, told to finish, killed.
 //!
 //! A part writes JSON lines to its standard output: `{"progress": n}` while it works, `{"holding": n}` when it stands
-//! still to be killed there, and `{"told": …}` once at its end. It reads its standard input: a line `finish`, or the end of it, which means that the demo is gone.
+//! still to be killed there, and `{"told": …}` once at its end. It reads its standard input: a line `finish`, or the end
+//! of it, which means that the demo is gone. The exchange and the live feed are commands of their own and say what those
+//! say: `{"listening": address}`, and events; they are told to end by SIGTERM.
 
 use super::{Place, Screen};
 use crate::run::{Failure, Outcome};
 use indicatif::ProgressBar;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{
+    ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -28,6 +33,8 @@ enum Line<T> {
     Progress(u64),
     /// Stands still for its SIGKILL, so far into its work.
     Holding(u64),
+    /// The exchange can be reached there.
+    Listening(String),
     Told(T),
 }
 
@@ -46,6 +53,7 @@ pub(crate) struct Id(usize);
 
 struct Part {
     name: String,
+    arguments: Vec<OsString>,
     child: Child,
     input: Option<ChildStdin>,
     heard: Arc<Heard>,
@@ -59,8 +67,39 @@ struct Part {
 struct Heard {
     progress: AtomicU64,
     holding: OnceLock<u64>,
-    told: OnceLock<serde_json::Value>,
+    listening: OnceLock<String>,
+    told: OnceLock<Value>,
+    /// What a command said in lines of its own.
+    events: Mutex<Vec<Value>>,
     errors: OnceLock<String>,
+}
+
+impl Heard {
+    fn hear(&self, line: &str, bar: &ProgressBar) {
+        match serde_json::from_str(line) {
+            Ok(Line::Progress(n)) => self.far(n, bar),
+            Ok(Line::Holding(n)) => drop(self.holding.set(n)),
+            Ok(Line::Listening(address)) => drop(self.listening.set(address)),
+            Ok(Line::Told(value)) => drop(self.told.set(value)),
+            Err(_) => {
+                let Ok(event) = serde_json::from_str::<Value>(line) else { return };
+                if let Some(messages) = event.pointer("/status/messages").and_then(Value::as_u64) {
+                    self.far(messages, bar);
+                }
+                self.events().push(event);
+            }
+        }
+    }
+
+    fn far(&self, n: u64, bar: &ProgressBar) {
+        self.progress.store(n, Ordering::Relaxed);
+        bar.set_position(n);
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<Value>> {
+        // Lines are pushed whole: whoever panicked beside it left a list.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<'a> Crew<'a> {
@@ -68,16 +107,41 @@ impl<'a> Crew<'a> {
         Crew { place, screen, stop, parts: Vec::new() }
     }
 
-    pub(crate) fn start(&mut self, part: &str, more: &[&str]) -> Result<Id, Failure> {
-        self.look()?;
+    pub(crate) fn start<S: AsRef<OsStr>>(&mut self, part: &str, more: &[S]) -> Result<Id, Failure> {
         // Two parts of a kind are told apart by the reader's name.
         let name = match more {
-            ["--reader", reader, ..] => format!("{part} {reader}"),
+            [flag, reader, ..] if flag.as_ref() == "--reader" => format!("{part} {}", reader.as_ref().display()),
             _ => part.to_owned(),
         };
+        let mut arguments = vec!["demo-part".into(), part.into()];
+        arguments.extend(self.place.arguments());
+        arguments.extend(more.iter().map(|more| more.as_ref().to_owned()));
+        self.spawn(name, arguments)
+    }
+
+    /// Starts a command of its own, held on the demo's leash.
+    pub(crate) fn hold<S: AsRef<OsStr>>(&mut self, command: &str, more: &[S]) -> Result<Id, Failure> {
+        let mut arguments: Vec<OsString> = vec!["demo-part".into(), "held".into(), "--by".into()];
+        arguments.extend([self.place.scratch.clone().into_os_string(), command.into()]);
+        arguments.extend(more.iter().map(|more| more.as_ref().to_owned()));
+        self.spawn(command.to_owned(), arguments)
+    }
+
+    fn spawn(&mut self, name: String, arguments: Vec<OsString>) -> Result<Id, Failure> {
+        self.look()?;
         let bar = self.screen.bar(&name);
-        self.parts.push(Part::start(part, name, self.place, more, bar)?);
+        self.parts.push(Part::start(name, arguments, bar)?);
         Ok(Id(self.parts.len() - 1))
+    }
+
+    /// Starts a part that has been killed once more.
+    pub(crate) fn again(&mut self, id: Id) -> Outcome {
+        self.look()?;
+        let part = self.part(id);
+        let (name, arguments, bar) = (part.name.clone(), part.arguments.clone(), part.bar.clone());
+        bar.reset();
+        *part = Part::start(name, arguments, bar)?;
+        Ok(())
     }
 
     fn part(&mut self, id: Id) -> &mut Part {
@@ -99,8 +163,23 @@ impl<'a> Crew<'a> {
         self.parts[id.0].heard.holding.get().copied()
     }
 
+    /// Where the exchange can be reached, once it has said so.
+    pub(crate) fn listening(&self, id: Id) -> Option<String> {
+        self.parts[id.0].heard.listening.get().cloned()
+    }
+
+    /// What a command has said in lines of its own, since it was started last.
+    pub(crate) fn events(&self, id: Id) -> MutexGuard<'_, Vec<Value>> {
+        self.parts[id.0].heard.events()
+    }
+
+    /// What part it is.
+    pub(crate) fn name(&self, id: Id) -> &str {
+        &self.parts[id.0].name
+    }
+
     /// Whether anything calls for an end: an interrupt, or a part that failed.
-    fn look(&mut self) -> Outcome {
+    pub(crate) fn look(&mut self) -> Outcome {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Failure::told());
         }
@@ -138,11 +217,18 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// SIGKILL, now.
-    pub(crate) fn kill(&mut self, id: Id) -> Result<u32, Failure> {
+    /// Whether a part has come to its end by itself.
+    pub(crate) fn has_ended(&mut self, id: Id) -> Result<bool, Failure> {
         let part = self.part(id);
         part.look()?;
-        if part.ended.is_some() {
+        Ok(part.ended.is_some())
+    }
+
+    /// SIGKILL, now.
+    pub(crate) fn kill(&mut self, id: Id) -> Result<u32, Failure> {
+        let has_ended = self.has_ended(id)?;
+        let part = self.part(id);
+        if has_ended {
             return Err(Failure::Problem(format!("{} ended before it was killed", part.name)));
         }
         part.child.kill()?;
@@ -151,23 +237,37 @@ impl<'a> Crew<'a> {
         Ok(part.child.id())
     }
 
-    /// Waits for a part's end and returns what it told.
-    pub(crate) fn finish<T: DeserializeOwned>(&mut self, id: Id) -> Result<T, Failure> {
+    /// Tells a command to end, and waits for that.
+    pub(crate) fn end(&mut self, id: Id) -> Outcome {
+        let pid = self.part(id).child.id();
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            // One that has ended is not waited for yet, so that its number is still its own.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        self.wait_for_end(id)
+    }
+
+    fn wait_for_end(&mut self, id: Id) -> Outcome {
         self.wait_until(id, |crew| crew.parts[id.0].ended.is_some())?;
         let part = self.part(id);
         part.listen_to_the_end();
         part.bar.finish_with_message("done");
+        Ok(())
+    }
+
+    /// Waits for a part's end and returns what it told.
+    pub(crate) fn finish<T: DeserializeOwned>(&mut self, id: Id) -> Result<T, Failure> {
+        self.wait_for_end(id)?;
+        let part = self.part(id);
         let name = part.name.clone();
         self.told(id).ok_or_else(|| Failure::Problem(format!("{name} ended without a result")))
     }
 }
 
 impl Part {
-    fn start(part: &str, name: String, place: &Place, more: &[&str], bar: ProgressBar) -> Result<Self, Failure> {
+    fn start(name: String, arguments: Vec<OsString>, bar: ProgressBar) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["demo-part", part])
-            .args(place.arguments())
-            .args(more)
+            .args(&arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -178,15 +278,7 @@ impl Part {
             let (heard, bar) = (heard.clone(), bar.clone());
             threads.push(std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    match serde_json::from_str(&line) {
-                        Ok(Line::Progress(n)) => {
-                            heard.progress.store(n, Ordering::Relaxed);
-                            bar.set_position(n);
-                        }
-                        Ok(Line::Holding(n)) => drop(heard.holding.set(n)),
-                        Ok(Line::Told(value)) => drop(heard.told.set(value)),
-                        Err(_) => {}
-                    }
+                    heard.hear(&line, &bar);
                 }
             }));
         }
@@ -199,7 +291,7 @@ impl Part {
             }));
         }
         let input = child.stdin.take();
-        Ok(Part { name, child, input, heard, threads, ended: None, bar })
+        Ok(Part { name, arguments, child, input, heard, threads, ended: None, bar })
     }
 
     /// Notices its end; a bad one is the demo's too.
