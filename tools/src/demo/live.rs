@@ -61,14 +61,14 @@ pub(crate) struct HeldArgs {
 #[derive(clap::Subcommand)]
 enum Held {
     Exchange(crate::exchange::Args),
-    Feed(crate::feed::Args),
+    Feed(Box<crate::feed::Args>),
 }
 
 pub(super) fn held(args: HeldArgs) -> Outcome {
     let _ears = Ears::open();
     match args.command {
         Held::Exchange(args) => crate::exchange::run(args),
-        Held::Feed(args) => crate::feed::run(args),
+        Held::Feed(args) => crate::feed::run(*args),
     }
 }
 
@@ -105,8 +105,16 @@ struct Cast<'a> {
 }
 
 pub(super) fn run(stage: &Stage<'_>) -> Result<Summary, Failure> {
+    let seed = stage.args.seed.unwrap_or_else(|| System.random() as u64 >> 32);
+    trade(stage, seed).map_err(|failure| match failure {
+        // Whoever wants to see it again needs that.
+        Failure::Problem(text) if !text.is_empty() => Failure::Problem(format!("{text} (seed {seed})")),
+        other => other,
+    })
+}
+
+fn trade(stage: &Stage<'_>, seed: u64) -> Result<Summary, Failure> {
     let args = stage.args;
-    let seed = args.seed.unwrap_or_else(|| System.random() as u64 >> 32);
     let seconds = args.seconds.unwrap_or(if args.chaos { SECONDS_CHAOS } else { SECONDS });
     let place = stage.place(VENUE);
     let mut cast = Cast::gather(stage, &place, seed)?;
@@ -247,19 +255,21 @@ impl<'a> Cast<'a> {
             None => self.misbehaved.push((name.to_owned(), 1)),
         }
         let armed = self.client.must("POST", &format!("/local/misbehave?{fault}"))?["armed"].clone();
+        if times == 0 {
+            return Ok(());
+        }
         let began = Instant::now();
-        while times > 0 {
+        loop {
             let faults = self.client.get("/local/misbehave")?;
             let mut faults = faults.as_array().into_iter().flatten();
             if faults.any(|fault| fault["id"] == armed && fault["fired"].as_u64() >= Some(times)) {
-                break;
+                return Ok(());
             }
             if began.elapsed() > WHOLE_MAX {
                 return Err(Failure::Problem(format!("the exchange had no occasion for {fault}")));
             }
             self.pause()?;
         }
-        Ok(())
     }
 
     /// Waits until the feed tells of an event.
