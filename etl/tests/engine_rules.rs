@@ -12,7 +12,7 @@ use chronicle_protocol::{GapCause, Record, SnapshotSource, type_id};
 use chronicle_storage::root::Stream;
 use support::{Clean, Memory, Raw, refined, refinery};
 use support_synthetic::{
-    DAY, HOUR, MINUTE, SECOND, day, delta, feed_gap, opaque, quote, snapshot, source, stormy, trade,
+    DAY, HOUR, MINUTE, SECOND, day, delta, feed_gap, going_back, opaque, quote, snapshot, source, stormy, trade,
 };
 
 const SPOT: &str = "binance-spot";
@@ -144,6 +144,80 @@ fn a_gap_is_called_by_its_cause() {
     assert_eq!(cause(&[feed_gap("B", after), next], false), [GapCause::RawLost]);
     // What was lost was nothing that the book needs: its ids say so.
     assert_eq!(cause(&[contiguous, delta("B", 9, 9, after + 1, after)], true), [GapCause::Sequence]);
+}
+
+/// One delta with a last id that lies far ahead makes all that follow it duplicates. Only who receives them can tell, and
+/// says so.
+#[test]
+fn ids_that_go_back_are_followed_where_the_feed_says_so() {
+    let start = day(0) + HOUR;
+    let at = |n: u64| start + n * SECOND;
+    let mut before = vec![snapshot("B", 0, start)];
+    before.extend(deltas("B", 1, 2, start));
+    before.push(quote("B", 1_000_500, at(2)));
+    before.push(delta("B", 3, 1_000_003, at(2), at(2)));
+    let after =
+        [delta("B", 4, 4, at(3), at(3)), delta("B", 5, 5, at(4), at(4)), snapshot("B", 4, at(5)), quote("B", 6, at(5))];
+
+    let frames: Vec<Raw> = before.iter().chain(&after).cloned().collect();
+    let (refinery, memory) = refined(SPOT, &frames);
+    assert_eq!(story(book(&memory, "2024-08-08")), "VDDDddv", "by the ids alone they are duplicates");
+    assert_eq!(refinery.symbols()[0].last().0, 1_000_003);
+
+    for told_at in [0, at(3)] {
+        let marker = going_back("B", 1_000_003, 4, told_at, at(3));
+        let frames: Vec<Raw> = before.iter().chain([&marker]).chain(&after).cloned().collect();
+        let (refinery, memory) = refined(SPOT, &frames);
+        assert_eq!(story(book(&memory, "2024-08-08")), "VDDDGdVD");
+        let symbol = &refinery.symbols()[0];
+        assert!(symbol.is_valid());
+        assert_eq!((symbol.last().0, symbol.waiting()), (5, 0));
+        let gaps: Vec<_> = symbol.days().values().flat_map(|day| &day.gaps).collect();
+        let gaps: Vec<_> = gaps.iter().map(|gap| (gap.after, gap.next, gap.cause)).collect();
+        assert_eq!(gaps, [(1_000_003, 4, GapCause::Sequence)]);
+        let report = Report::of(&refinery);
+        assert_eq!(row(&report, "b", "2024-08-08", Stream::Quotes).counts.duplicates, 0);
+        assert_eq!(row(&report, "b", "2024-08-08", Stream::Opaque).counts.events, 1, "the marker itself");
+    }
+
+    // A marker whose ids were not reached yet says nothing new, nor does one of a feed that was too slow.
+    let known = going_back("B", 2, 3, at(2), at(2));
+    let mut frames = before[..3].to_vec();
+    frames.push(known);
+    frames.extend(deltas("B", 3, 2, at(2)));
+    let mut slow = frames.clone();
+    slow[3] = feed_gap("B", at(2));
+    for frames in [frames, slow] {
+        let (refinery, memory) = refined(SPOT, &frames);
+        assert_eq!(story(book(&memory, "2024-08-08")), "VDDDD");
+        assert!(refinery.symbols()[0].is_valid());
+    }
+}
+
+/// The day of the marker may be closed already: the days that follow have the new ids all the same.
+#[test]
+fn ids_that_go_back_on_a_sealed_day_are_followed_on_the_next() {
+    let start = day(1) - MINUTE;
+    let mut frames = vec![snapshot("B", 0, start)];
+    frames.extend(deltas("B", 1, 2, start));
+    frames.push(delta("B", 3, 1_000_003, start + 2 * SECOND, start + 2 * SECOND));
+    let (mut refinery, mut memory) = refined(SPOT, &frames);
+    refinery.seal(&mut memory).unwrap();
+    let next = day(1) + SECOND;
+    let later = [
+        going_back("B", 1_000_003, 4, start + 3 * SECOND, start + 3 * SECOND),
+        delta("B", 4, 4, start + 3 * SECOND, start + 3 * SECOND),
+        delta("B", 5, 5, next, next),
+        snapshot("B", 5, next),
+        delta("B", 6, 6, next, next),
+    ];
+    for frame in &later {
+        refinery.frame(frame.frame(), &mut memory).unwrap();
+    }
+    let symbol = &refinery.symbols()[0];
+    assert!(symbol.is_valid());
+    assert_eq!(symbol.last().0, 6);
+    assert_eq!(story(book(&memory, "2024-08-09")), "GdVD");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! book      Unknown ──snapshot joined──▶ Valid ──ids missing──▶ Broken ──snapshot joined──▶ Valid
 //!           where snapshots stand in the stream, each replaces the book where it stands, and joins at once
+//!           a gap record of the feed whose ids begin at or below one that was seen: Broken, and what was seen is forgotten
 //!
 //! waiting   deltas that no snapshot was joined to yet. They follow each other without a break: at a break the ones
 //!           before it are let go, not applied, because no snapshot can be carried over it.
@@ -318,9 +319,9 @@ impl Symbol {
         item: Item<'_>,
         record: &Record<'_>,
     ) -> Result<(), S::Error> {
-        if let Record::Gap(_) = record {
+        if let Record::Gap(gap) = record {
             // The feed says that it could not keep up. The marker itself is kept with what no other stream holds.
-            self.raw_lost = true;
+            self.raw_lost |= !self.goes_back(cx.rules, gap);
         }
         let own = record.head().exchange_ns;
         if own > item.ingest_ns.saturating_add(AHEAD_NS_MAX) {
@@ -443,6 +444,10 @@ impl Symbol {
                 self.break_off(cx, &gap.head, ids, (gap.missing_from, gap.missing_to), Some(gap.cause), time)?;
                 (Stream::Opaque, true)
             }
+            Record::Gap(gap) if self.goes_back(cx.rules, gap) => {
+                self.go_back(cx, gap, time)?;
+                (Stream::Opaque, true)
+            }
             Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => (Stream::Opaque, true),
         };
         let date = self.open_day(Date::of_ns(time));
@@ -464,6 +469,12 @@ impl Symbol {
         stream: Stream,
         date: Date,
     ) -> Result<(), S::Error> {
+        if let Record::Gap(gap) = record
+            && self.goes_back(cx.rules, gap)
+        {
+            // However late it is: what follows it has the new ids.
+            self.go_back(cx, gap, item.ingest_ns)?;
+        }
         if let (Record::BookDelta(delta), Stream::Book) = (record, stream)
             && self.seen.is_some_and(|seen| delta.last_id > seen)
         {
@@ -757,6 +768,27 @@ impl Symbol {
         self.open(cx, date, Stream::Book)?;
         self.write_gap(cx, date, gap)?;
         self.gap.get_or_insert(gap);
+        Ok(())
+    }
+
+    /// Whether the feed says that ids begin again at or below one that was seen: by the ids alone all that follows would be
+    /// a duplicate, for ever.
+    fn goes_back(&self, rules: &Rules, gap: &GapRecord<'_>) -> bool {
+        rules.joins == Joins::ById
+            && gap.cause == GapCause::Sequence
+            && self.seen.is_some_and(|seen| gap.next_id <= seen)
+    }
+
+    /// Forgets which ids were seen: the next delta follows nothing, and a snapshot must be joined to it.
+    fn go_back<S: Sink>(&mut self, cx: &mut Context<'_, S>, gap: &GapRecord<'_>, time: u64) -> Result<(), S::Error> {
+        let ids = Ids { first: gap.next_id, last: gap.next_id, prev: None };
+        self.break_off(cx, &gap.head, ids, (gap.missing_from, gap.missing_to), Some(gap.cause), time)?;
+        // It may have an id that is never reached again.
+        if let Some(pending) = self.pending.take() {
+            self.write_unjoined(cx, &pending)?;
+        }
+        // The best prices are numbered as the book is.
+        (self.seen, self.last_quote, self.late_ids) = (None, None, None);
         Ok(())
     }
 

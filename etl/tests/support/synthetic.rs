@@ -106,6 +106,21 @@ pub(crate) fn feed_gap(symbol: &str, ingest_ns: u64) -> Raw {
     Raw::of(&record, ingest_ns)
 }
 
+/// What a feed says when ids begin again at `next`, though `after` was seen.
+pub(crate) fn going_back(symbol: &str, after: u64, next: u64, exchange_ns: u64, ingest_ns: u64) -> Raw {
+    let record = Record::Gap(Gap {
+        head: Head { exchange_ns, ingest_ns, ..Head::default() },
+        after_id: after,
+        next_id: next,
+        missing_from: after + 1,
+        missing_to: next - 1,
+        cause: GapCause::Sequence,
+        carried: false,
+        symbol,
+    });
+    Raw::of(&record, ingest_ns)
+}
+
 pub(crate) fn source(name: &str, digest: u8, ingest_ns: u64) -> Raw {
     let record = Record::Source(Source { head: Head::default(), sha256: Some([digest; 32]), name });
     Raw::of(&record, ingest_ns)
