@@ -21,6 +21,8 @@
 //!
 //! Here a venue's words end: nothing outside of this file knows what `pu` is called.
 
+mod usual;
+
 use chronicle_protocol::{Head, OpaqueReason, OrderType, Scale};
 
 use crate::fields::{Fields, NOT_REPRESENTABLE, Unfit, Value, scaled};
@@ -134,6 +136,13 @@ fn slot(key: &str) -> Option<usize> {
     })
 }
 
+/// What is after the first `@` of a stream's name.
+fn channel(stream: &str) -> Option<&str> {
+    // Names are shorter than what a search for one byte prepares.
+    let at = stream.bytes().position(|byte| byte == b'@')?;
+    stream.get(at + 1..)
+}
+
 /// What a scan over one message found.
 #[derive(Debug)]
 struct Found<'a> {
@@ -189,7 +198,7 @@ impl<'a> Found<'a> {
 
     /// What is after the first `@` of the stream's name.
     fn channel(&self) -> Option<&'a str> {
-        self.stream.filter(|s| !s.escaped).and_then(|s| s.raw.split_once('@')).map(|(_, channel)| channel)
+        self.stream.filter(|s| !s.escaped).and_then(|s| channel(s.raw))
     }
 
     fn kind(&self) -> Kind<'a> {
@@ -310,6 +319,22 @@ enum Kind<'a> {
 
 /// Reads one message.
 fn read<'a>(json: &'a str, ingest_ns: u64, scratch: &'a mut Scratch, needs_prev: bool) -> Result<Message<'a>, Flaw> {
+    match usual::read(json, ingest_ns, scratch, needs_prev) {
+        Some(kind) => Ok(scratch.message(kind, json)),
+        None => {
+            scratch.levels.clear();
+            read_any(json, ingest_ns, scratch, needs_prev)
+        }
+    }
+}
+
+/// Reads one message, whatever the order of its fields.
+fn read_any<'a>(
+    json: &'a str,
+    ingest_ns: u64,
+    scratch: &'a mut Scratch,
+    needs_prev: bool,
+) -> Result<Message<'a>, Flaw> {
     let mut scan = Scan::new(json);
     let found = Found::scan(&mut scan, &mut scratch.store())?;
     scan.end()?;

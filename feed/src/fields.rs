@@ -242,7 +242,9 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 }
 
-fn of_ms(ms: u64) -> Result<u64, Unfit> {
+/// A time in ns from ms.
+#[inline]
+pub(crate) fn of_ms(ms: u64) -> Result<u64, Unfit> {
     match ms {
         // A record says "none" with 0, so it cannot say 1970.
         0 => Err(NOT_REPRESENTABLE),

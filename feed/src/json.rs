@@ -327,7 +327,49 @@ impl<'a> Scan<'a> {
         Some((mantissa, decimals))
     }
 
-    /// The same without quotes; what follows it must end a value.
+    /// Goes behind these bytes if they are the very next. Like all that is quick here, `None` says nothing about the text.
+    #[inline]
+    pub(crate) fn literal<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        let next = self.text.as_bytes().get(self.at..)?.first_chunk::<N>()?;
+        (next == expected).then(|| self.at += N)
+    }
+
+    /// A string without an escape.
+    #[inline]
+    pub(crate) fn quick_text(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        let (b'"', bytes) = bytes.split_first()? else { return None };
+        let len = plain(bytes);
+        if bytes.get(len) != Some(&b'"') {
+            return None;
+        }
+        let start = self.at + 1;
+        self.at = start + len + 1;
+        self.text.get(start..start + len)
+    }
+
+    /// Digits that fit a number, without a needless leading zero. What follows them is for the caller to know.
+    #[inline]
+    pub(crate) fn quick_natural(&mut self) -> Option<u64> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        let (value, len) = digits(bytes, 0);
+        if !(1..=19).contains(&len) || (len > 1 && bytes[0] == b'0') {
+            return None;
+        }
+        self.at += len;
+        Some(value)
+    }
+
+    /// `true` or `false`.
+    #[inline]
+    pub(crate) fn quick_flag(&mut self) -> Option<bool> {
+        match self.literal(b"true") {
+            Some(()) => Some(true),
+            None => self.literal(b"false").map(|()| false),
+        }
+    }
+
+    /// The same as [`quick_decimal`](Self::quick_decimal) without quotes; what follows it must end a value.
     #[inline]
     pub(crate) fn quick_number(&mut self) -> Option<(i64, u8)> {
         let bytes = self.text.as_bytes().get(self.at..)?;
