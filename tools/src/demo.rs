@@ -112,7 +112,7 @@ pub(crate) enum Sabotage {
     LoseOrder,
     /// Live: the router sends an order twice, under two ids.
     DoubleOrder,
-    /// Live: the router answers an order twice.
+    /// Live: the router answers an order twice, and tells of an end that is none.
     AnswerTwice,
     /// Live: a strategy is killed at the end, when nobody is left to remove its registration.
     LeaveStale,

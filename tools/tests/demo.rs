@@ -447,6 +447,7 @@ fn live_what_is_wrong_is_found() {
     assert!((1..=2).contains(&number("/orders/lost")), "{told}");
     assert!((1..=2).contains(&number("/orders/doubled")), "{told}");
     assert!(number("/orders/answered_once") < number("/orders/sent") + number("/orders/cancels"), "{told}");
+    assert!(number("/orders/ended_once") < number("/orders/sent"), "{told}");
     assert_eq!(number("/stale"), 1, "{told}");
     assert_eq!(told["replay"], "identical", "what the archive holds is right all the same: {told}");
     for why in ["the venue's", "is not at the exchange", "was answered 2 times", "nobody runs"] {

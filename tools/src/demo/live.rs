@@ -45,8 +45,8 @@ const SYMBOLS: [(&str, &str); 2] = [("BTCUSDT", "61800.00"), ("ETHUSDT", "2650.0
 const HOLD_AT: &str = "400";
 /// In what time the exchange's books are noted.
 const NOTE_EVERY: Duration = Duration::from_millis(200);
-/// How long the feed has to have whole books again, whatever was done to it.
-const WHOLE_MAX: Duration = Duration::from_secs(60);
+/// How long the feed has to have whole books again, whatever was done to it: it tries again after half a minute at most.
+const WHOLE_MAX: Duration = Duration::from_secs(100);
 
 /// A command on the demo's leash: it ends when the demo does.
 #[derive(clap::Args)]
@@ -189,14 +189,17 @@ impl<'a> Cast<'a> {
         self.misbehave("what=skip&channel=depth&times=1", 1)?;
         self.told(from, "gap")?;
         self.whole()?;
-        self.noted(2)?;
+        self.taken_in()?;
 
         self.scene("a dropped connection");
         let from = self.crew.events(self.feed).len();
         self.misbehave("what=drop&how=reset&times=1", 1)?;
         self.told(from, "disconnected")?;
+        self.told(from, "connected")?;
+        // It has missed something only once it is told what comes next: a second in which it is told a lot.
         self.whole()?;
-        self.noted(2)?;
+        self.whole()?;
+        self.taken_in()?;
 
         self.scene("the feed killed");
         self.kill(self.feed, "while it followed the exchange")?;
@@ -299,6 +302,12 @@ impl<'a> Cast<'a> {
     fn noted(&mut self, moments: u64) -> Outcome {
         let count = self.witness.count() + moments;
         self.until("the exchange's books cannot be noted", |cast| cast.witness.count() >= count)
+    }
+
+    /// Waits until moments were noted and the feed has had time to come by them, before it loses what is on the way to it.
+    fn taken_in(&mut self) -> Outcome {
+        self.noted(2)?;
+        self.whole()
     }
 
     fn until(&mut self, otherwise: &str, happened: impl Fn(&Self) -> bool) -> Outcome {

@@ -53,7 +53,7 @@ pub(crate) struct Told {
 
 /// Where the exchange takes orders.
 const ORDERS: &str = "/api/v3/order";
-/// How often orders that wait at the exchange are looked at.
+/// How often an order that waits at the exchange is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long it sleeps when there is nothing.
 const SLEEP: Duration = Duration::from_millis(5);
@@ -76,7 +76,6 @@ pub(crate) fn run(args: Args) -> Outcome {
         sabotage: args.sabotage,
         told: Told { taken: 0, looked_up: 0 },
     };
-    let mut looked = Instant::now();
     loop {
         for news in router.end.drive() {
             match news {
@@ -104,10 +103,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             }
             mouth.progress(router.told.taken);
         }
-        if looked.elapsed() >= LOOK_EVERY {
-            router.look()?;
-            looked = Instant::now();
-        }
+        router.look()?;
         if idle && ears.finish_was_told() && router.working.is_empty() {
             break;
         }
@@ -120,10 +116,18 @@ pub(crate) fn run(args: Args) -> Outcome {
 /// An order at the exchange whose end was not told yet.
 struct Working {
     taken: Taken,
+    /// When it was asked how it stands.
+    looked: Instant,
     /// The fills that were told, by the venue's numbers.
     told: BTreeSet<u64>,
     /// Their sum.
     filled: i64,
+}
+
+impl Working {
+    fn new(taken: Taken) -> Self {
+        Working { taken, looked: Instant::now(), told: BTreeSet::new(), filled: 0 }
+    }
 }
 
 struct Router {
@@ -140,7 +144,7 @@ impl Router {
         let working = &mut self.working;
         self.end.history(number, |past| match past {
             Past::Order(taken) if taken.order.action() == Some(Action::New) => {
-                let work = Working { taken, told: BTreeSet::new(), filled: 0 };
+                let work = Working::new(taken);
                 working.insert((number, taken.order.id()), work);
             }
             Past::Order(_) => {}
@@ -181,8 +185,12 @@ impl Router {
             self.exchange.must("POST", &format!("{}.again", self.target(taken)))?;
         }
         let key = (taken.from, taken.order.id());
-        self.working.insert(key, Working { taken: *taken, told: BTreeSet::new(), filled: 0 });
-        self.settle(key, &answer.body)
+        self.working.insert(key, Working::new(*taken));
+        self.settle(key, &answer.body)?;
+        if sabotage == Some(Sabotage::AnswerTwice) {
+            self.reply(taken, &Reply::cancelled(&taken.order, number(&answer.body["orderId"]), 0, Reason::None))?;
+        }
+        Ok(())
     }
 
     /// Has the exchange have the order, once. What it says is how the order stands, or why it has it not.
@@ -256,20 +264,20 @@ impl Router {
         if answer.is_ok() { self.settle((taken.from, target), &answer.body) } else { Ok(()) }
     }
 
-    /// Looks at all orders that wait.
+    /// Looks at the order that was not looked at for longest, if it is time: new orders do not wait behind old ones.
     fn look(&mut self) -> Outcome {
-        let waiting: Vec<_> = self.working.iter().map(|(key, work)| (*key, work.taken)).collect();
-        for (key, taken) in waiting {
-            let stands = self.exchange.get(&self.named(&taken, taken.order.id()))?;
-            self.settle(key, &stands)?;
-        }
-        Ok(())
+        let waiting = self.working.iter().min_by_key(|(_, work)| work.looked);
+        let Some((&key, work)) = waiting.filter(|(_, work)| work.looked.elapsed() >= LOOK_EVERY) else { return Ok(()) };
+        let taken = work.taken;
+        let stands = self.exchange.get(&self.named(&taken, taken.order.id()))?;
+        self.settle(key, &stands)
     }
 
     /// Tells what is new about an order, from how it stands at the exchange.
     fn settle(&mut self, key: (u32, OrderId), stands: &Value) -> Outcome {
         // Its end was told.
         let Some(mut work) = self.working.remove(&key) else { return Ok(()) };
+        work.looked = Instant::now();
         let order = work.taken.order;
         let (venue_id, venue_ns) = (number(&stands["orderId"]), number(&stands["transactTime"]) * 1_000_000);
         let at = |reply: Reply| Reply { venue_ns: venue_ns.into(), ..reply };
