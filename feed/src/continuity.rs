@@ -27,6 +27,11 @@
 //! assert!(book.needs_snapshot());
 //! ```
 //!
+//! **Ids that go back.** Ids only go up, so one delta that claims a last id far ahead makes all that follow it look old, and
+//! so does a venue that numbers anew. Two things give it away: a delta that ends inside of the last one, which no copy of an
+//! earlier one can do, and [`OLD_RUN_MAX`] old ones in a row. Then it is [`Verdict::Back`]: what was seen is forgotten, a
+//! snapshot is needed. Of the two mistakes this is the cheap one: it costs a snapshot, the other the book.
+//!
 //! **Duplicates.** [`Verdict::Old`] is how two connections that overlap become one stream: the venue's ids decide. Venues
 //! that number nothing ([`Bridge::tells_duplicates`] is false) cannot be overlapped: there the new connection's snapshot
 //! replaces the old one's book, and messages of the old connection behind it must not be given in.
@@ -41,6 +46,10 @@ use chronicle_etl::venue::{Follows, Ids, Joins, Rules, rules};
 use chronicle_protocol::Record;
 
 use crate::venue::Venue;
+
+/// So many old deltas in a row are no copies any more: at ten a second, 2 s of them. Our choice; a connection that lags so
+/// far behind the one before it costs a snapshot that was not needed, and nothing else.
+pub const OLD_RUN_MAX: u32 = 20;
 
 /// What a record is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +73,12 @@ pub enum Verdict {
         /// Last missing id; before `missing_from` if the venue's ids contradict each other instead.
         missing_to: u64,
     },
+    /// Ids go back for good: this delta is the first one of those that count from here on. The book is not valid, ask for
+    /// a snapshot.
+    Back {
+        /// Last id that was seen before.
+        seen: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +96,10 @@ pub struct Bridge {
     state: State,
     /// Last id of the last delta that was new.
     seen: Option<u64>,
+    /// Its first id.
+    seen_first: u64,
+    /// Old deltas since then.
+    old_run: u32,
     /// Deltas that a snapshot may be joined to; they follow each other without a break.
     waiting: VecDeque<Ids>,
 }
@@ -90,7 +109,7 @@ impl Bridge {
     #[must_use]
     pub fn new(venue: Venue) -> Self {
         let Some(rules) = rules(venue.name()) else { panic!("bug: {venue} has messages and no rules") };
-        Self { rules, state: State::Blind, seen: None, waiting: VecDeque::new() }
+        Self { rules, state: State::Blind, seen: None, seen_first: 0, old_run: 0, waiting: VecDeque::new() }
     }
 
     /// The book is whole up to the last record.
@@ -134,7 +153,10 @@ impl Bridge {
     pub fn delta(&mut self, ids: Ids) -> Verdict {
         let follows = self.seen.map_or(Follows::Next, |seen| (self.rules.follows)(seen, ids));
         let gap = match follows {
-            Follows::Old => return Verdict::Old,
+            Follows::Old => match self.goes_back(ids) {
+                false => return Verdict::Old,
+                true => return self.go_back(ids),
+            },
             Follows::Next => None,
             Follows::Break { missing_from, missing_to } => {
                 // No snapshot can be carried over a hole.
@@ -145,7 +167,7 @@ impl Bridge {
                 Some(Verdict::Gap { missing_from, missing_to })
             }
         };
-        self.seen = Some(ids.last);
+        self.saw(ids);
         match self.state {
             State::Valid => return Verdict::Next,
             State::Pending(last) if (self.rules.covered)(last, ids) => return gap.unwrap_or(Verdict::Waits),
@@ -164,6 +186,30 @@ impl Bridge {
         gap.unwrap_or(Verdict::Useless)
     }
 
+    fn saw(&mut self, ids: Ids) {
+        (self.seen, self.seen_first, self.old_run) = (Some(ids.last), ids.first, 0);
+    }
+
+    /// Whether an old delta cannot be a copy of an earlier one.
+    fn goes_back(&mut self, ids: Ids) -> bool {
+        if self.rules.joins != Joins::ById || ids.first > ids.last {
+            return false;
+        }
+        self.old_run = self.old_run.saturating_add(1);
+        // Earlier ones end before the last one begins, and a copy of that ends where it ends.
+        let is_inside = self.seen.is_some_and(|seen| self.seen_first <= ids.last && ids.last < seen);
+        is_inside || self.old_run >= OLD_RUN_MAX
+    }
+
+    #[cold]
+    fn go_back(&mut self, ids: Ids) -> Verdict {
+        let seen = self.seen.unwrap_or(0);
+        self.lost();
+        self.saw(ids);
+        self.wait(ids);
+        Verdict::Back { seen }
+    }
+
     fn wait(&mut self, ids: Ids) {
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
@@ -176,7 +222,7 @@ impl Bridge {
         if self.rules.joins == Joins::InStream {
             self.waiting.clear();
             self.state = State::Valid;
-            self.seen = Some(last_id);
+            (self.seen, self.seen_first) = (Some(last_id), last_id);
             return Verdict::Joined;
         }
         match self.state {
@@ -298,6 +344,43 @@ mod tests {
         assert_eq!(book.snapshot(20), Verdict::Pending);
         assert_eq!(book.delta(ids(5, 6)), Verdict::Gap { missing_from: 3, missing_to: 4 });
         assert_eq!(book.delta(ids(19, 25)), Verdict::Joined, "what is missing is in the snapshot");
+    }
+
+    #[test]
+    fn a_last_id_far_ahead_is_found_out_by_the_next_delta() {
+        for venue in [Venue::BinanceSpot, Venue::BinanceUsdm] {
+            let mut book = Bridge::new(venue);
+            assert_eq!(book.delta(futures(1, 2, 0)), Verdict::Waits);
+            assert_eq!(book.snapshot(1), Verdict::Joined);
+            // It says that it ends at a million.
+            assert_eq!(book.delta(futures(3, 1_000_004, 2)), Verdict::Next);
+            assert_eq!(book.delta(futures(1, 2, 0)), Verdict::Old, "a copy from before");
+            assert_eq!(book.delta(futures(3, 1_000_004, 2)), Verdict::Old, "a copy of itself");
+            assert_eq!(book.delta(futures(5, 6, 4)), Verdict::Back { seen: 1_000_004 });
+            assert!(book.needs_snapshot());
+            assert_eq!(book.delta(futures(7, 8, 6)), Verdict::Waits);
+            assert_eq!(book.snapshot(6), Verdict::Joined);
+            assert_eq!(book.delta(futures(9, 9, 8)), Verdict::Next);
+        }
+    }
+
+    #[test]
+    fn a_venue_that_numbers_anew_is_followed() {
+        let mut book = Bridge::new(Venue::BinanceSpot);
+        assert_eq!(book.delta(ids(5000, 5001)), Verdict::Waits);
+        assert_eq!(book.snapshot(5000), Verdict::Joined);
+        for id in 1..u64::from(OLD_RUN_MAX) {
+            assert_eq!(book.delta(ids(id, id)), Verdict::Old);
+        }
+        let id = u64::from(OLD_RUN_MAX);
+        assert_eq!(book.delta(ids(id, id)), Verdict::Back { seen: 5001 });
+        assert_eq!(book.snapshot(id - 1), Verdict::Joined);
+        assert_eq!(book.delta(ids(id + 1, id + 1)), Verdict::Next);
+        // Copies between new ones never add up.
+        for id in id + 2..id + 200 {
+            assert_eq!(book.delta(ids(id, id)), Verdict::Next);
+            assert_eq!(book.delta(ids(id - 1, id - 1)), Verdict::Old);
+        }
     }
 
     #[test]

@@ -30,9 +30,15 @@
 //! its limit; no timeout looks at the wall clock; it drops nothing without a marker in the stream; it retries for ever,
 //! except what only a person can mend before anything worked: an untrusted certificate, a symbol that does not exist.
 //!
-//! **Memory.** Per message nothing is asked of the heap by this crate in the steady state. What lies below asks now and
-//! then: tungstenite's read buffer hands messages out as shared slices and takes new memory when one is still held at the
-//! buffer's end, about once in 128 KiB of text; rustls decrypts in place.
+//! **Ids that go back.** Where a last id that lies, or a venue that numbers anew, would make all that comes look old, the
+//! stream gets a gap record before the first delta that counts again, and a snapshot is asked for; a feed that goes on with
+//! a stream writes one before the first delta of each symbol, because it does not know what the feed before it saw. While
+//! two connections overlap what looks old is a duplicate: there it is found out only behind the handover.
+//!
+//! **Memory.** Measured to ask nothing of the heap: reading a message and following its ids
+//! (`benches/tests/feed_allocates_nothing.rs`), and writing to a queue (`benches/tests/bus_allocates_nothing.rs`). The code
+//! between the two asks nothing by its text while one connection is followed and no delta jumps ahead; that, and what the
+//! client library below asks, is not measured.
 
 mod backoff;
 mod dial;

@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use chronicle_feed::{
     Venue,
-    live::{Event, FeedError},
+    continuity::OLD_RUN_MAX,
+    live::{Event, FeedError, RawEnd},
 };
-use live_venue::{delta, options, play, quote, snapshot, trade};
+use chronicle_platform_linux::Linux;
+use chronicle_storage::queue::Queue;
+use live_venue::{
+    delta, options, play, play_into, queue_of, quote, records, refined, scratch, small, snapshot, trade, wall_ns,
+};
 
 const X: &str = "XUSDT";
 
@@ -201,6 +206,91 @@ async fn a_jump_that_nothing_follows_is_settled_by_a_snapshot() {
     .await;
     assert_eq!(outcome.records().split_off(3), ["delta XUSDT 8..9", "snapshot XUSDT 9"]);
     assert_eq!(outcome.counts().lies, 0);
+}
+
+/// The first id follows, so it is believed; then all that comes is older than what it claims.
+#[tokio::test]
+async fn a_last_id_that_lies_is_found_out_by_the_next_delta() {
+    let outcome = play(options(Venue::BinanceSpot, &[X]), async |venue| {
+        let (mut stream, _) = venue.stream().await;
+        stream.say(delta(X, 1, 2)).await;
+        stream.say(delta(X, 3, 4)).await;
+        venue.request().await.answer(&snapshot(2)).await;
+        venue.told("that the book is whole", whole).await;
+        stream.say(delta(X, 5, 1_000_006)).await;
+        stream.say(delta(X, 7, 8)).await;
+        let asked = venue.request().await;
+        stream.say(delta(X, 9, 10)).await;
+        venue.counted("both", |counts| counts.deltas == 5).await;
+        asked.answer(&snapshot(8)).await;
+        venue.counted("whole again", |counts| counts.snapshots == 2 && counts.books_whole == 1).await;
+        stream.say(delta(X, 11, 11)).await;
+        venue.counted("the last", |counts| counts.deltas == 6).await;
+    })
+    .await;
+    assert!(outcome.events.contains(&Event::WentBack { symbol: X.to_owned(), seen: 1_000_006 }));
+    assert_eq!(
+        outcome.records().split_off(3),
+        [
+            "delta XUSDT 5..1000006",
+            "gap XUSDT 6 [7..6] 7",
+            "delta XUSDT 7..8",
+            "delta XUSDT 9..10",
+            "snapshot XUSDT 8",
+            "delta XUSDT 11..11"
+        ]
+    );
+    let counts = outcome.counts();
+    assert_eq!((counts.went_back, counts.repeated, counts.gaps), (1, 0, 0));
+    assert_eq!(outcome.refined(), (true, 11));
+}
+
+#[tokio::test]
+async fn a_venue_that_numbers_anew_is_followed() {
+    let outcome = play(options(Venue::BinanceSpot, &[X]), async |venue| {
+        let (mut stream, _) = venue.stream().await;
+        stream.say(delta(X, 5001, 5001)).await;
+        stream.say(delta(X, 5002, 5002)).await;
+        venue.request().await.answer(&snapshot(5001)).await;
+        venue.told("that the book is whole", whole).await;
+        drop(stream);
+        let (mut stream, _) = venue.stream().await;
+        for id in 1..=u64::from(OLD_RUN_MAX) + 5 {
+            stream.say(delta(X, id, id)).await;
+        }
+        venue.counted("all", |counts| counts.deltas == u64::from(OLD_RUN_MAX) + 7).await;
+        venue.request().await.answer(&snapshot(u64::from(OLD_RUN_MAX) + 2)).await;
+        venue.counted("whole again", |counts| counts.snapshots == 2 && counts.books_whole == 1).await;
+    })
+    .await;
+    assert!(outcome.events.contains(&Event::WentBack { symbol: X.to_owned(), seen: 5002 }));
+    assert_eq!(outcome.refined(), (true, u64::from(OLD_RUN_MAX) + 5));
+}
+
+/// What a feed saw before it ended the next one does not know; who reads the stream does.
+#[tokio::test]
+async fn a_feed_that_goes_on_with_a_stream_says_where_its_ids_begin() {
+    let root = scratch();
+    for (first, lie) in [(1, 1_000_000), (500, 502)] {
+        let hot = Queue::publisher(&Linux, queue_of(root.path()), small()).unwrap();
+        let mut raw = RawEnd::new(&Linux, hot, &root.path().join("overflow/queue"), small()).unwrap();
+        let (result, _) = play_into(options(Venue::BinanceSpot, &[X]), &mut raw, wall_ns, async |venue| {
+            let (mut stream, _) = venue.stream().await;
+            stream.say(delta(X, first, first)).await;
+            stream.say(delta(X, first + 1, first + 1)).await;
+            venue.request().await.answer(&snapshot(first)).await;
+            venue.told("that the book is whole", whole).await;
+            // The last that this feed hears.
+            stream.say(delta(X, first + 2, lie)).await;
+            venue.counted("it", |counts| counts.deltas == 3).await;
+        })
+        .await;
+        assert_eq!(result.unwrap().went_back, 0);
+        raw.into_hot().unwrap().close().unwrap();
+    }
+    assert_eq!(refined(root.path(), Venue::BinanceSpot), (true, 502));
+    let markers: Vec<_> = records(root.path()).into_iter().filter(|line| line.starts_with("gap")).collect();
+    assert_eq!(markers, ["gap XUSDT 499 [500..499] 500"]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use chronicle_feed::{
     Venue,
     live::{Event, FeedError},
 };
-use live_venue::{delta, options, play, quote, snapshot, trade};
+use live_venue::{delta, options, play, quote, refined, snapshot, trade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::{
     Bytes, Message,
@@ -346,6 +346,83 @@ async fn an_old_connection_is_replaced_without_a_hole_and_without_a_double() {
     assert_eq!(of("trade"), ["1", "2", "3", "4", "5"]);
     assert_eq!(of("quote"), ["100", "102", "103", "105", "106"]);
     assert_eq!(of("snapshot"), ["1"]);
+}
+
+/// Two connections are one stream only while they cut the book's events at the same ids. Where they do not, no order of
+/// theirs is a book: a snapshot makes it whole again, and nothing is taken for what it is not.
+#[tokio::test]
+async fn two_connections_that_cut_events_at_other_ids_are_not_laid_over_each_other() {
+    for venue in [Venue::BinanceSpot, Venue::BinanceUsdm] {
+        let delta = |first: u64, last: u64| match venue {
+            Venue::BinanceUsdm => {
+                delta(X, first, last).replace(r#","b":"#, &format!(r#","T":1700000000000,"pu":{},"b":"#, first - 1))
+            }
+            _ => delta(X, first, last),
+        };
+        let mut options = options(venue, &[X]);
+        options.age_max = Some(Duration::from_millis(200));
+        options.overlap_max = Duration::from_secs(3);
+        let outcome = play(options, async |venue| {
+            let (mut old, _) = venue.stream().await;
+            old.say(delta(1, 2)).await;
+            old.say(delta(3, 4)).await;
+            venue.request().await.answer(&snapshot(3)).await;
+            venue.told("that the book is whole", whole).await;
+            let (mut new, _) = venue.stream().await;
+            new.say(delta(5, 6)).await;
+            new.say(delta(7, 9)).await;
+            venue.counted("what the new one said", |counts| counts.messages == 4).await;
+            // It ends within the new one's event.
+            old.say(delta(5, 8)).await;
+            old.say(delta(9, 10)).await;
+            venue.counted("what the old one said", |counts| counts.messages == 6).await;
+            new.say(delta(10, 12)).await;
+            let asked = venue.request().await;
+            old.say(delta(11, 11)).await;
+            venue.counted("what the old one said", |counts| counts.messages == 8).await;
+            drop(old);
+            venue.told("the handover", |event| *event == Event::HandedOver).await;
+            new.say(delta(13, 13)).await;
+            new.say(delta(14, 15)).await;
+            asked.answer(&snapshot(13)).await;
+            venue.counted("whole again", |counts| counts.snapshots == 2 && counts.books_whole == 1).await;
+        })
+        .await;
+        let counts = outcome.counts();
+        // One where the second connection's event begins within the first one's, and wherever they take turns after that.
+        assert_eq!((counts.gaps, counts.repeated), (3, 0), "{:#?}", outcome.events);
+        // Each id stands in the stream, and none of them twice without a gap between.
+        let deltas: Vec<_> = outcome.records().into_iter().filter(|line| line.starts_with("delta")).collect();
+        let ids = ["1..2", "3..4", "5..8", "7..9", "9..10", "10..12", "13..13", "14..15"];
+        assert_eq!(deltas, ids.map(|ids| format!("delta XUSDT {ids}")), "{venue}");
+        assert_eq!(refined(outcome.root.path(), venue), (true, 15), "{venue}");
+    }
+}
+
+/// The same across a drop: the next connection begins within an event of the last one.
+#[tokio::test]
+async fn a_connection_that_begins_within_an_event_of_the_one_before_makes_a_new_book() {
+    for (first, last) in [(7, 9), (7, 12)] {
+        let outcome = play(options(Venue::BinanceSpot, &[X]), async |venue| {
+            let (mut stream, _) = venue.stream().await;
+            stream.say(delta(X, 1, 2)).await;
+            stream.say(delta(X, 3, 4)).await;
+            venue.request().await.answer(&snapshot(2)).await;
+            venue.told("that the book is whole", whole).await;
+            stream.say(delta(X, 5, 10)).await;
+            venue.counted("it", |counts| counts.deltas == 3).await;
+            drop(stream);
+            let (mut stream, _) = venue.stream().await;
+            stream.say(delta(X, first, last)).await;
+            stream.say(delta(X, last + 1, last + 2)).await;
+            venue.request().await.answer(&snapshot(last)).await;
+            venue.counted("whole again", |counts| counts.snapshots == 2 && counts.books_whole == 1).await;
+        })
+        .await;
+        let counts = outcome.counts();
+        assert_eq!((counts.gaps + counts.went_back, counts.repeated, counts.lies), (1, 0, 0));
+        assert_eq!(outcome.refined(), (true, last + 2));
+    }
 }
 
 #[tokio::test]

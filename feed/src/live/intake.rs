@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chronicle_platform::Platform;
-use chronicle_protocol::{Gap, GapCause, Head, Opaque, OpaqueReason, Record};
+use chronicle_protocol::{BookDelta, Gap, GapCause, Head, Opaque, OpaqueReason, Record};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -66,6 +66,8 @@ pub(super) struct Intake<'a, P: Platform, C, T> {
     /// Those of `asks` that are wanted.
     pub(super) wanting: Vec<usize>,
     lost: Vec<Option<Lost>>,
+    /// Symbols whose next delta follows nothing that lies in the stream: it must be said before it.
+    anew: Vec<bool>,
     lost_nameless: u64,
     was_behind: bool,
     /// The venue said that it will close the connection.
@@ -92,6 +94,9 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
             had: false,
         };
         let was_behind = raw.is_behind();
+        // What a feed before this one saw is not known here. Did it see a lie last, or has the venue numbered anew since,
+        // whoever reads the stream would take all that comes for old.
+        let goes_on = raw.hot().next_seq() > 1 || was_behind;
         Self {
             venue,
             wire,
@@ -105,6 +110,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
             witnesses: symbols.iter().map(|_| Witness::new(venue)).collect(),
             wanting: Vec::with_capacity(symbols.len()),
             lost: vec![None; symbols.len()],
+            anew: vec![goes_on && wire.snapshots() == Snapshots::Fetched; symbols.len()],
             lost_nameless: 0,
             was_behind,
             farewell: false,
@@ -298,6 +304,16 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
                 None
             }
         };
+        if let Verdict::Back { seen } = verdict {
+            self.went_back(symbol, seen);
+        }
+        if let Record::BookDelta(delta) = &item.record
+            && self.anew[symbol]
+            && !self.tell_anew(symbol, delta)?
+        {
+            self.dropped(Some(symbol), &item.record);
+            return Ok(());
+        }
         if !self.put(Some(symbol), &item.record)? {
             return Ok(());
         }
@@ -307,7 +323,9 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
                     self.counts.checksums += 1;
                     self.asks[symbol].backoff.worked();
                 }
-                Answer::WrongChecksum { .. } | Answer::Broken => return self.wrong_book(symbol, now),
+                Answer::WrongChecksum { .. } | Answer::Broken => {
+                    return self.wrong_book(symbol, item.record.head(), now);
+                }
                 _ => {}
             }
         }
@@ -333,15 +351,62 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
                 (self.tell)(Event::Gap { symbol: name, missing_from, missing_to });
                 self.ask_if_needed(symbol, now);
             }
+            Verdict::Back { .. } => self.ask_if_needed(symbol, now),
         }
         Ok(())
     }
 
+    #[cold]
+    fn went_back(&mut self, symbol: usize, seen: u64) {
+        self.counts.went_back += 1;
+        self.anew[symbol] = true;
+        let name = self.name(symbol);
+        (self.tell)(Event::WentBack { symbol: name, seen });
+    }
+
+    /// Says in the stream that the ids of a symbol's book begin anew with this delta. Who has seen lower ones only goes on.
+    /// Gives whether there was room.
+    #[cold]
+    fn tell_anew(&mut self, symbol: usize, next: &BookDelta<'_>) -> Result<bool, RawError> {
+        let name = self.merge.symbols[symbol].name.clone();
+        let gap = Gap {
+            head: Head { exchange_ns: next.head.exchange_ns, ingest_ns: next.head.ingest_ns, ..Head::default() },
+            after_id: next.first_id.saturating_sub(1),
+            next_id: next.first_id,
+            // None that is known.
+            missing_from: next.first_id,
+            missing_to: next.first_id.saturating_sub(1),
+            cause: GapCause::Sequence,
+            carried: false,
+            symbol: &name,
+        };
+        if !self.put(Some(symbol), &Record::Gap(gap))? {
+            return Ok(false);
+        }
+        self.counts.gap_markers += 1;
+        self.anew[symbol] = false;
+        Ok(true)
+    }
+
     /// The venue's checksum is not the book's: only a new snapshot helps.
     #[cold]
-    fn wrong_book(&mut self, symbol: usize, now: Instant) -> Result<(), RawError> {
+    fn wrong_book(&mut self, symbol: usize, shown_by: &Head, now: Instant) -> Result<(), RawError> {
         self.counts.checksum_mismatches += 1;
         let name = self.name(symbol);
+        // No ids will show it to whoever makes books of the stream: as behind such a record in an import.
+        let Head { exchange_ns, ingest_ns, transact_ns, .. } = *shown_by;
+        let marker = Record::Gap(Gap {
+            head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
+            after_id: 0,
+            next_id: 0,
+            missing_from: 0,
+            missing_to: 0,
+            cause: GapCause::BookLost,
+            carried: false,
+            symbol: &name,
+        });
+        // Is there no room, what was lost is told before the next record, and that says no less.
+        self.counts.gap_markers += u64::from(self.put(Some(symbol), &marker)?);
         (self.tell)(Event::ChecksumMismatch { symbol: name });
         self.merge.symbols[symbol].follower.book_lost();
         // Not at once: a venue whose checksums are never right must not be asked without a pause.

@@ -265,6 +265,7 @@ impl<P: Platform> RawEnd<P> {
             ),
         };
         let deadline = self.platform.monotonic_ns().saturating_add(NOT_READY_MAX.as_nanos() as u64);
+        let mut prepared = 0;
         loop {
             match write(&mut overflow.writer, record) {
                 Ok(()) => {
@@ -272,8 +273,11 @@ impl<P: Platform> RawEnd<P> {
                     self.counts.overflowed += 1;
                     return Ok(Put::Overflow);
                 }
-                Err(Refused::NotReady) if self.platform.monotonic_ns() < deadline => {
-                    self.platform.sleep(Duration::from_micros(50));
+                // Its helper may not have run for long, on a machine that is busy: there is nothing behind this queue, so
+                // the segment is prepared here.
+                Err(Refused::NotReady) if prepared < 2 || self.platform.monotonic_ns() < deadline => {
+                    overflow.writer.maintain();
+                    prepared += 1;
                 }
                 // A disk that is full, a queue that is: the record goes nowhere.
                 Err(_) => {

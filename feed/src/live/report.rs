@@ -37,6 +37,8 @@ pub struct Counts {
     pub reordered: u64,
     /// Holes in the ids of a book.
     pub gaps: u64,
+    /// Times that the ids of a book went back for good.
+    pub went_back: u64,
     /// Checksums of the venue's that the book had.
     pub checksums: u64,
     /// Those that it had not.
@@ -53,7 +55,7 @@ pub struct Counts {
     pub snapshot_failures: u64,
     /// Steps of the wall clock.
     pub clock_steps: u64,
-    /// Gap markers written for what was dropped.
+    /// Gap markers written: for what was dropped, for books that are wrong, for ids that begin anew.
     pub gap_markers: u64,
     /// Books that are whole now.
     pub books_whole: u64,
@@ -102,6 +104,13 @@ pub enum Event {
         missing_from: u64,
         /// Last missing.
         missing_to: u64,
+    },
+    /// The ids of a book went back for good.
+    WentBack {
+        /// Of this symbol.
+        symbol: String,
+        /// Last id before.
+        seen: u64,
     },
     /// A book is whole.
     Whole {
@@ -162,6 +171,9 @@ impl fmt::Display for Event {
             Self::HandedOver => f.write_str("the second connection has taken over"),
             Self::Gap { symbol, missing_from, missing_to } => {
                 write!(f, "{symbol}: ids {missing_from} to {missing_to} are missing; a snapshot is asked for")
+            }
+            Self::WentBack { symbol, seen } => {
+                write!(f, "{symbol}: ids went back from {seen}; a snapshot is asked for")
             }
             Self::Whole { symbol, last_id } => write!(f, "{symbol}: the book is whole, id {last_id}"),
             Self::SnapshotFailed { symbol, why, retry_ms } => {

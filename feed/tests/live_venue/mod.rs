@@ -13,13 +13,18 @@ use std::{
     time::Duration,
 };
 
+use chronicle_core::Append;
+use chronicle_etl::refinery::{Place, RawFrame, Refinery, Sink};
 use chronicle_feed::{
     Venue,
     live::{Counts, Event, FeedError, Options, RawEnd, Tell, follow},
 };
 use chronicle_platform_linux::Linux;
 use chronicle_protocol::Record;
-use chronicle_storage::queue::{Profile, PublisherOptions, Queue, SubscriberOptions};
+use chronicle_storage::{
+    queue::{Profile, PublisherOptions, Queue, SubscriberOptions},
+    root::Name,
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -36,6 +41,9 @@ use tokio_tungstenite::{
 
 /// Nothing on loopback takes so long.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// The time in all messages of this venue.
+const SENT_NS: u64 = 1_700_000_000_000_000_000;
 
 /// See the module.
 pub(crate) struct Script {
@@ -270,6 +278,11 @@ impl Outcome {
         }
     }
 
+    /// See [`refined`].
+    pub(crate) fn refined(&self) -> (bool, u64) {
+        refined(self.root.path(), Venue::BinanceSpot)
+    }
+
     /// The raw queue as text, one line a record, its source left out.
     pub(crate) fn records(&self) -> Vec<String> {
         records(self.root.path())
@@ -301,6 +314,35 @@ pub(crate) fn each_record(queue: &Path, mut each: impl FnMut(u64, &Record<'_>)) 
         assert_eq!(frame.time_ns, record.head().ingest_ns);
         each(frame.seq, &record);
     }
+}
+
+/// Keeps nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    type Error = std::convert::Infallible;
+
+    fn append(&mut self, _: Place, _: Append, _: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn seal(&mut self, _: Place) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Whether the refinery's book of the first symbol in the raw queue is valid at its end, and its last id.
+pub(crate) fn refined(root: &Path, venue: Venue) -> (bool, u64) {
+    let mut refinery = Refinery::new(Name::new(venue.name()).unwrap()).unwrap();
+    each_record(&queue_of(root), |_, record| {
+        let mut payload = vec![0; record.encoded_len()];
+        record.encode(&mut payload).unwrap();
+        // Received when it was sent: the days of these messages are long over.
+        let frame = RawFrame { ingest_ns: SENT_NS, type_id: record.type_id(), payload: &payload };
+        refinery.frame(frame, &mut Nowhere).unwrap();
+    });
+    let symbol = &refinery.symbols()[0];
+    (symbol.is_valid(), symbol.last().0)
 }
 
 fn line(record: &Record<'_>) -> Option<String> {
