@@ -133,15 +133,24 @@ enum Cure {
 /// What is examined.
 struct Patient {
     root: Root,
-    /// As it was called, for commands.
-    called: PathBuf,
+    /// Its name and its tiers' as it was called, for commands.
+    called: String,
     queues: Vec<PathBuf>,
     now_ns: u64,
+}
+
+impl Patient {
+    /// For what this user may not look at.
+    fn as_owner_of(&self, path: &Path) -> String {
+        format!("sudo -u $(stat -c %U {}) chronicle doctor {}", Word(path), self.called)
+    }
 }
 
 #[derive(Serialize)]
 struct Report {
     root: PathBuf,
+    #[serde(skip)]
+    called: String,
     queues: usize,
     findings: Vec<Finding>,
 }
@@ -167,7 +176,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         }
     }
     let left = findings.iter().any(|finding| finding.level == Level::Problem && finding.fixed.is_none());
-    let report = Report { root: args.root.clone(), queues: patient.queues.len(), findings };
+    let report = Report { root: args.root.clone(), called: patient.called, queues: patient.queues.len(), findings };
     if args.json {
         print_json(&report)?;
     } else {
@@ -182,10 +191,15 @@ pub(crate) fn run(args: Args) -> Outcome {
 fn patient(args: &Args) -> Result<Patient, Failure> {
     must_be_directory(&args.root)?;
     if !args.root.is_dir() {
-        return Err(Failure::Usage(format!("{}: no such root; `chronicle import` makes one", args.root.display())));
+        return Err(Failure::Usage(format!(
+            "{}: no such root; `chronicle feed` and `chronicle import` make one",
+            args.root.display()
+        )));
     }
     let whole = args.tiers.apply(Root::new(&args.root));
-    let has = |dirs: &[&Path]| dirs.iter().any(|dir| dir.is_dir());
+    // One that may not be looked at is there.
+    let absent = |dir: &Path| dir.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let has = |dirs: &[&Path]| dirs.iter().any(|dir| !absent(dir));
     let root = if has(&[&whole.hot, &whole.warm, &whole.cold, &whole.state]) {
         whole
     } else if has(&[&args.root.join("streams"), &args.root.join("orders")]) {
@@ -193,12 +207,14 @@ fn patient(args: &Args) -> Result<Patient, Failure> {
         whole.with_hot(&args.root)
     } else {
         return Err(Failure::Usage(format!(
-            "{}: not a root: no hot, warm, cold or state in it, nor streams or orders; `chronicle import` makes one",
+            "{}: not a root: no hot, warm, cold or state in it, nor streams or orders; `chronicle feed` and \
+             `chronicle import` make one",
             args.root.display()
         )));
     };
     let queues = crate::queues::of(&root);
-    Ok(Patient { root, called: args.root.clone(), queues, now_ns: System.now_ns() })
+    let called = format!("{}{}", Word(&args.root), args.tiers);
+    Ok(Patient { root, called, queues, now_ns: System.now_ns() })
 }
 
 impl Cure {
@@ -311,7 +327,7 @@ fn tell(out: &mut dyn Write, report: &Report, fix: bool) -> Outcome {
         write!(
             out,
             "; `chronicle doctor {} --fix` does {}",
-            Word(&report.root),
+            report.called,
             if safe == 1 { "one of them".to_owned() } else { format!("{safe} of them") }
         )?;
     }

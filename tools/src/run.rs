@@ -111,13 +111,16 @@ impl RootArgs {
     pub(crate) fn existing(&self) -> Result<Root, Failure> {
         let root = self.named()?;
         if !self.root.is_dir() {
-            return Err(Failure::Usage(format!("{}: no such root; `chronicle import` makes one", self.root.display())));
+            return Err(Failure::Usage(format!(
+                "{}: no such root; `chronicle feed` and `chronicle import` make one",
+                self.root.display()
+            )));
         }
         // One that may not be looked at is there.
         let absent = |dir: &PathBuf| dir.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if [&root.hot, &root.warm, &root.cold, &root.state].into_iter().all(absent) {
             return Err(Failure::Usage(format!(
-                "{}: not a root: no hot, warm, cold or state in it; `chronicle import` makes one",
+                "{}: not a root: no hot, warm, cold or state in it; `chronicle feed` and `chronicle import` make one",
                 self.root.display()
             )));
         }
@@ -148,8 +151,14 @@ pub(crate) fn must_be_directory(path: &Path) -> Outcome {
 /// The arguments that name this root again, for a command line that is shown.
 impl fmt::Display for RootArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TierArgs { hot, warm, cold } = &self.tiers;
-        write!(f, "--root {}", Word(&self.root))?;
+        write!(f, "--root {}{}", Word(&self.root), self.tiers)
+    }
+}
+
+/// As they stand behind a root's name on a command line.
+impl fmt::Display for TierArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TierArgs { hot, warm, cold } = self;
         for (flag, dir) in [("--hot", hot), ("--warm", warm), ("--cold", cold)] {
             if let Some(dir) = dir {
                 write!(f, " {flag} {}", Word(dir))?;

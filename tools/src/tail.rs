@@ -47,7 +47,7 @@ standard error when its writer dies, closes it or comes back. Ctrl-C, and a pipe
 code 0. With --json, one object a line, as `chronicle cat` prints them.")]
 pub(crate) struct Args {
     /// A file or a queue's directory
-    #[arg(value_name = "PATH", required_unless_present = "root", conflicts_with = "root")]
+    #[arg(value_name = "PATH", conflicts_with = "root")]
     path: Option<PathBuf>,
     /// A root, with --venue
     #[arg(long, value_name = "DIR")]
@@ -367,7 +367,7 @@ fn open(args: &Args) -> Result<Source, Failure> {
         return Ok(Source::File(Box::new(open_any(&System, path)?)));
     }
     let Some(dir) = &args.root else {
-        return Err(Failure::Usage("a PATH, or --root with --venue".to_owned()));
+        return Err(Failure::Usage("what to tail: a PATH, or --root with --venue".to_owned()));
     };
     let root = RootArgs { root: dir.clone(), tiers: args.tiers.clone() }.existing()?;
     let Some(stream) = args.stream else {

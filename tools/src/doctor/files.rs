@@ -32,6 +32,8 @@ struct Seen {
     leftovers: BTreeMap<PathBuf, Vec<PathBuf>>,
     rights: BTreeMap<(PathBuf, Right), Vec<(PathBuf, u32)>>,
     owners: BTreeMap<PathBuf, Vec<PathBuf>>,
+    /// Directories that may not be looked into.
+    closed: Vec<PathBuf>,
 }
 
 /// A right that somebody has and should not.
@@ -39,6 +41,8 @@ struct Seen {
 enum Right {
     /// Anybody writes it.
     AnyoneWrites,
+    /// Anybody makes and removes what lies in it.
+    AnyoneMakes,
     /// More than its owner opens a writer's lock.
     Lock,
     /// Its group writes the word that the writer maps.
@@ -56,6 +60,17 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
     versions(patient, seen.versions, findings);
     leftovers(patient, seen.leftovers, findings);
     rights(seen.rights, findings);
+    // What a queue says of itself, `queues` tells.
+    for dir in seen.closed.into_iter().filter(|dir| !patient.queues.contains(dir)) {
+        let fix = patient.as_owner_of(&dir);
+        findings.push(Finding::problem(
+            "no-permission",
+            dir,
+            "the directory may not be looked into: permission denied".to_owned(),
+            "what lies in it was not examined: that nothing else is told of it does not say that it is well",
+            fix,
+        ));
+    }
     for (dir, files) in seen.owners {
         findings.push(Finding::problem(
             "owner-mixed",
@@ -68,14 +83,22 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
 }
 
 fn visit(dir: &Path, hot: bool, depth: usize, seen: &mut Seen) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() == std::io::ErrorKind::PermissionDenied {
+                seen.closed.push(dir.to_owned());
+            }
+            return;
+        }
+    };
     let owner = fs::metadata(dir).map(|meta| meta.uid()).ok();
     for entry in entries.flatten() {
         let (path, Ok(meta)) = (entry.path(), entry.metadata()) else { continue };
         if meta.is_dir() {
             if meta.mode() & 0o002 != 0 {
                 let mode = meta.mode() & 0o7775;
-                seen.rights.entry((dir.into(), Right::AnyoneWrites)).or_default().push((path.clone(), mode));
+                seen.rights.entry((dir.into(), Right::AnyoneMakes)).or_default().push((path.clone(), mode));
             }
             // Deeper than anything of ours lies.
             if depth < 10 {
@@ -133,7 +156,7 @@ fn version(path: &Path, name: &str) -> Option<u16> {
 
 fn versions(patient: &Patient, versions: BTreeMap<u16, Vec<PathBuf>>, findings: &mut Vec<Finding>) {
     for (version, files) in versions {
-        let place = files.first().and_then(|file| file.parent()).unwrap_or(&patient.called).to_owned();
+        let place = files.first().and_then(|file| file.parent()).unwrap_or(&patient.root.hot).to_owned();
         findings.push(Finding::problem(
             "versions-mixed",
             place,
@@ -208,6 +231,14 @@ fn rights(rights: BTreeMap<(PathBuf, Right), Vec<(PathBuf, u32)>>, findings: &mu
                 format!("{count} can be written by anyone: {names}"),
                 "any user of this machine can forge frames, or cut a file under a process that maps it and end that",
                 "o-rw",
+            ),
+            Right::AnyoneMakes => (
+                match files.len() {
+                    1 => format!("a directory can be written by anyone: {names}"),
+                    count => format!("{count} directories can be written by anyone: {names}"),
+                },
+                "any user of this machine can put queues and registrations there, and take away those of others",
+                "o-w",
             ),
             Right::Lock => (
                 format!("{count} can be opened by others than the owner: {names}"),

@@ -62,7 +62,10 @@ fn room(patient: &Patient, dir: &Path, queues: &[&(&PathBuf, Description)], find
         let size = ((total - free + wanted).saturating_mul(11) / 10).div_ceil(1 << 20);
         format!("sudo mount -o remount,size={size}m {}", Word(place))
     } else {
-        format!("chronicle tier run --once --root {}, or start the writers with less max_bytes", Word(&patient.called))
+        format!(
+            "chronicle tier run --once --root {}, or let the writers take less: max_bytes, of a feed --segments and --overflow-mib",
+            patient.called
+        )
     };
     let id = if memory { "tmpfs-small" } else { "disk-small" };
     findings.push(Finding::problem(id, place, what, why, fix));
@@ -91,7 +94,7 @@ fn locked_memory(patient: &Patient, queues: &[(&PathBuf, Description)], findings
         format!(
             "ulimit -l {}; for good: \"* - memlock {0}\" in /etc/security/limits.conf, or LimitMEMLOCK={0}K in the unit of {1}",
             needed.div_ceil(1024),
-            Word(&patient.called)
+            patient.called
         ),
     ));
 }

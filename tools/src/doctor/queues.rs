@@ -34,7 +34,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
                     // Both its ends are one feed: that it died the raw queue tells, and what waits here is the news.
                     Some(venue) => overflow(patient, queue, &description, &venue, findings),
                     None => {
-                        liveness(queue, &description, findings);
+                        liveness(patient, queue, &description, findings);
                         retention(patient, queue, &description, findings);
                     }
                 }
@@ -43,24 +43,24 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
                 let what = chain(&error);
                 // Another version is no damage: `files` tells of it.
                 if !what.contains("is newer than") {
-                    findings.push(unreadable(queue, &what));
+                    findings.push(unreadable(patient, queue, &what));
                 }
             }
         }
     }
 }
 
-fn unreadable(queue: &Path, what: &str) -> Finding {
+fn unreadable(patient: &Patient, queue: &Path, what: &str) -> Finding {
     let why = "its readers and its writer stop here";
     if fs::read_dir(queue).is_err() || what.contains("ermission denied") {
-        let fix = format!("sudo -u $(stat -c %U {0}) chronicle doctor {0}", Word(queue));
+        let fix = patient.as_owner_of(queue);
         return Finding::problem("no-permission", queue, format!("the queue may not be read: {what}"), why, fix);
     }
     let fix = format!("chronicle verify {}", Word(queue));
     Finding::problem("queue-damaged", queue, format!("the queue cannot be read: {what}"), why, fix)
 }
 
-fn liveness(queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
+fn liveness(patient: &Patient, queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
     let age = Duration::from_nanos(description.heartbeat_age_ns);
     if description.unrecovered {
         findings.push(Finding::problem(
@@ -76,7 +76,14 @@ fn liveness(queue: &Path, description: &Description, findings: &mut Vec<Finding>
             queue,
             "the writer died without closing the queue, and none has taken over".to_owned(),
             "nothing new comes; readers wait. What it had appended is whole",
-            "start its writer again; it goes on behind the last frame".to_owned(),
+            match raw_venue(patient, queue) {
+                Some(venue) => format!(
+                    "start its writer again, as chronicle feed --venue {venue} --root {} --symbols …; it goes on behind the \
+                     last frame",
+                    patient.called
+                ),
+                None => "start its writer again; it goes on behind the last frame".to_owned(),
+            },
         ));
     } else if description.writer && age > STALE {
         let holder = holder(&queue.join("alive.lock"));
@@ -174,7 +181,7 @@ fn retention(patient: &Patient, queue: &Path, description: &Description, finding
             "the queue requires this reader: it keeps what that has not read, and when it is full it refuses appends";
         let recorded = (name == RECORDER).then(|| raw_venue(patient, queue)).flatten();
         let fix = match &recorded {
-            Some(_) => format!("chronicle doctor {} --fix", Word(&patient.called)),
+            Some(_) => format!("chronicle doctor {} --fix", patient.called),
             None => format!(
                 "start reader \"{name}\" again; if there is none any more, start the writer without requiring it"
             ),
@@ -287,6 +294,6 @@ fn overflow(patient: &Patient, queue: &Path, description: &Description, venue: &
         queue,
         format!("{} frames of {venue} wait in the overflow queue, and no feed is running", Count(waiting)),
         "they came while the raw queue was full; the archive has a hole until a feed puts them behind the others",
-        format!("chronicle feed --venue {venue} --root {} --symbols …", Word(&patient.called)),
+        format!("chronicle feed --venue {venue} --root {} --symbols …", patient.called),
     ));
 }

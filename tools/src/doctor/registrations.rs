@@ -23,7 +23,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
                     dir,
                     format!("{entry}: {who} and left its registration"),
                     "nobody serves it; whoever scans the bus or registers it next removes what is left, and nobody has yet",
-                    format!("chronicle doctor {} --fix, then start its process again", Word(&patient.called)),
+                    format!("chronicle doctor {} --fix, then start its process again", patient.called),
                 );
                 findings.push(finding.with(Cure::Sweep { layout: layout.clone(), entry }));
             }
@@ -46,6 +46,16 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
                         lease.ttl.as_secs_f64()
                     ),
                     "it lives, so nobody takes its place, and it does nothing: strategies wait for answers",
+                    fix,
+                ));
+            }
+            State::Refused(why) if why.contains("ermission denied") => {
+                let fix = patient.as_owner_of(&dir);
+                findings.push(Finding::problem(
+                    "no-permission",
+                    dir,
+                    format!("{entry}: its LEASE and READY may not be read: {why}"),
+                    "whether its owner lives cannot be told; who may not read them does not find it either",
                     fix,
                 ));
             }
