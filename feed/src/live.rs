@@ -35,10 +35,10 @@
 //! a stream writes one before the first delta of each symbol, because it does not know what the feed before it saw. While
 //! two connections overlap what looks old is a duplicate: there it is found out only behind the handover.
 //!
-//! **Memory.** Measured to ask nothing of the heap: reading a message and following its ids
-//! (`benches/tests/feed_allocates_nothing.rs`), and writing to a queue (`benches/tests/bus_allocates_nothing.rs`). The code
-//! between the two asks nothing by its text while one connection is followed and no delta jumps ahead; that, and what the
-//! client library below asks, is not measured.
+//! **Memory.** Measured on the feed's thread (`benches/tests/live_allocates_nothing.rs`): deltas, trades and quotes of one
+//! connection over a plain socket, from the socket to the record in the raw queue, ask nothing of the heap, and neither does
+//! the client library with messages of some hundred bytes (both below 1 in 10,000 of 54,142). Not measured: TLS, longer
+//! messages, two connections that overlap, jumps that are held, a queue that rolls.
 
 mod backoff;
 mod dial;
@@ -596,7 +596,9 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
             let after = if self.wire.snapshots() == Snapshots::Fetched { BEGUN } else { SUBSCRIBED };
             for symbol in 0..self.options.symbols.len() {
                 if !self.intake.merge.symbols[symbol].follower.book().is_valid() {
+                    let asked_before = self.intake.asks[symbol].wanted;
                     self.intake.ask(symbol, now + after);
+                    self.intake.asks[symbol].waits = !asked_before;
                 }
             }
         }

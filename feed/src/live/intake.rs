@@ -44,6 +44,8 @@ struct Lost {
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) wanted: bool,
+    /// It waits for the stream to begin, no longer than until `due`.
+    pub(super) waits: bool,
     pub(super) due: Instant,
     pub(super) backoff: Backoff,
     /// There was one at some time: the venue knows the symbol.
@@ -89,6 +91,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
         let now = Instant::now();
         let ask = |at: u64| Ask {
             wanted: false,
+            waits: false,
             due: now,
             backoff: Backoff::new(retry[0], retry[1], seed.wrapping_add(1 + at)),
             had: false,
@@ -417,7 +420,8 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
 
     fn ask_if_needed(&mut self, symbol: usize, now: Instant) {
         let book = self.merge.symbols[symbol].follower.book();
-        if book.needs_snapshot() && self.wire.snapshots() == Snapshots::Fetched && !self.asks[symbol].wanted {
+        let ask = &self.asks[symbol];
+        if book.needs_snapshot() && self.wire.snapshots() == Snapshots::Fetched && (!ask.wanted || ask.waits) {
             self.ask(symbol, now);
         }
     }
@@ -425,7 +429,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
     /// Wants a snapshot, not before `due`.
     pub(super) fn ask(&mut self, symbol: usize, due: Instant) {
         let ask = &mut self.asks[symbol];
-        ask.due = due;
+        (ask.due, ask.waits) = (due, false);
         if !ask.wanted {
             ask.wanted = true;
             self.wanting.push(symbol);
