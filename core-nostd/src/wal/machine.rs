@@ -589,6 +589,14 @@ impl<R: RegionMut> Machine<R> {
         self.prepare_op().or_else(|| self.sync_op()).or_else(|| self.write_op()).or_else(|| self.recycle_op())
     }
 
+    /// As [`Machine::next_op`], of what changes names alone: no write and no sync.
+    pub fn next_name_op(&mut self) -> Option<Op> {
+        if self.poison.is_some() {
+            return None;
+        }
+        self.prepare_op().or_else(|| self.recycle_op())
+    }
+
     /// Reports how an operation ended. Each once, in any order.
     ///
     /// # Panics

@@ -28,7 +28,7 @@
 //! Futures and callbacks are kept in order of their frames; the leader takes them out under the lock and calls them
 //! without it.
 
-use super::writer::{Core, GROUP_WORDS, Guard, Shared, Word};
+use super::writer::{Core, GROUP_WORDS, Guard, Shared, Take, Word};
 use crate::{Error, Result};
 use chronicle_core::wal::Ticket;
 use chronicle_platform::Platform;
@@ -37,6 +37,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
@@ -233,32 +234,53 @@ impl<P: Platform> Shared<P> {
     }
 
     fn wait_for<'a>(&'a self, mut core: Guard<'a, P>, target: Target) -> std::result::Result<(), CommitError> {
-        let mut word = None;
+        let mut joined = None;
         loop {
             if let Some(answer) = core.answer(target) {
+                if joined.is_some() {
+                    self.hand_on(core);
+                }
                 return answer;
             }
             if core.take_lead() {
                 if !self.ends_in_submit() {
                     return self.lead(core, target);
                 }
-                let (answer, guard) = self.write(core, target);
+                core.committing += 1;
+                let (answer, mut guard) = self.write(core, target);
+                guard.committing -= 1;
                 if let Some(answer) = answer {
                     self.leave(guard);
                     return answer;
                 }
                 core = guard;
             }
-            let group = *word.get_or_insert_with(|| Word::Group(core.join(target)));
-            let seen = self.look(&core, group);
+            let number = *joined.get_or_insert_with(|| core.join(target));
+            let seen = self.look(&core, Word::Group(number));
             drop(core);
-            self.sleep(group, seen);
+            self.sleep(Word::Group(number), seen);
+            // Whoever was woken with its whole group was not woken to lead, and need not look at more than two words.
+            // ORDERING: Acquire pairs with the Release in `cover`.
             if let Target::Seq(seq) = target
                 && self.durable() >= seq
+                && self.groups_covered.load(Ordering::Acquire) > number
             {
                 return Ok(());
             }
             core = self.lock();
+        }
+    }
+
+    /// Who goes while others of its group wait may be the one that was woken to lead: another one is.
+    fn hand_on(&self, core: Guard<'_, P>) {
+        if core.has_waiting()
+            && !core.machine.is_poisoned()
+            && core.leaders < core.leaders_max
+            && let Some(word) = self.next_leader(&core)
+        {
+            self.bump(&core, word);
+            drop(core);
+            self.wake_one(word);
         }
     }
 
@@ -271,10 +293,11 @@ impl<P: Platform> Shared<P> {
     ) -> (Option<std::result::Result<(), CommitError>>, Guard<'a, P>) {
         loop {
             let did;
-            (did, core) = self.hand_out_some(core);
+            (did, core) = self.hand_out_some(core, Take::All);
             let answer = core.answer(target);
             let woken = self.cover(&mut core);
-            if woken.count > 0 || self.is_call_due(&core) {
+            let tells = woken.count > 0 || self.is_call_due(&core);
+            if tells {
                 let members = woken.members;
                 drop(core);
                 self.tell(woken);
@@ -287,13 +310,15 @@ impl<P: Platform> Shared<P> {
             if answer.is_some() {
                 return (answer, core);
             }
-            if !did && core.is_flying() {
+            if did || tells {
+                // What was true before the lock was let go is not any more.
+                continue;
+            }
+            if core.is_flying() {
                 core.leaders -= 1;
                 return (None, core);
             }
-            if !did {
-                core = self.await_room(core);
-            }
+            core = self.await_room(core);
         }
     }
 
@@ -329,7 +354,7 @@ impl<P: Platform> Shared<P> {
     pub(super) fn leave<'a>(&'a self, mut core: Guard<'a, P>) {
         if core.retire_due {
             // Perhaps nobody comes for long.
-            core = self.hand_out(core);
+            core = self.hand_out_names(core);
         }
         let woken = self.cover(&mut core);
         core.leaders -= 1;
@@ -345,8 +370,19 @@ impl<P: Platform> Shared<P> {
             core.stats.wakeups += 1;
             self.bump(&core, word);
         }
+        // Who found no lead to take waits for room.
+        let room = core.leaders == 0
+            && core.room_sleepers > 0
+            && !core.is_preparing()
+            && !(core.is_flying() && self.ends_in_submit());
+        if room {
+            self.bump(&core, Word::Room);
+        }
         let calls = self.is_call_due(&core);
         drop(core);
+        if room {
+            self.wake(Word::Room);
+        }
         if let Some(word) = next {
             self.wake_one(word);
         }
@@ -392,6 +428,8 @@ impl<P: Platform> Shared<P> {
             && core.is_group_covered(&group)
         {
             core.groups.pop_front();
+            // ORDERING: Release pairs with the Acquire in `wait_for`.
+            self.groups_covered.store(group.number + 1, Ordering::Release);
             if core.groups.is_empty() {
                 core.group_open = false;
             }
@@ -477,15 +515,24 @@ impl<P: Platform> Shared<P> {
     /// Does what can be done without waiting, or with one wait. Whether something is under way.
     pub(super) fn drive(&self, wait: bool) -> bool {
         let mut core = self.lock();
-        if !core.take_lead() {
+        if core.take_lead() {
+            core = self.hand_out(core);
+            core = self.take_in(core, wait);
+            core = self.hand_out(core);
+            let under_way = core.is_flying();
+            self.leave(core);
+            if !(under_way && wait && self.ends_in_submit()) {
+                return under_way;
+            }
+            core = self.lock();
+        } else if !wait {
             return true;
         }
-        core = self.hand_out(core);
-        core = self.take_in(core, wait);
-        core = self.hand_out(core);
-        let under_way = core.is_flying();
-        self.leave(core);
-        under_way
+        // By another thread.
+        if core.is_flying() {
+            drop(self.await_room(core));
+        }
+        true
     }
 
     /// What the helper does, as long as the log is open.
@@ -514,7 +561,7 @@ impl<P: Platform> Shared<P> {
                 return core;
             }
             let did;
-            (did, core) = self.hand_out_some(core);
+            (did, core) = self.hand_out_some(core, Take::All);
             let due = self.is_call_due(&core) || core.groups.front().is_some_and(|group| core.is_group_covered(group));
             if self.ends_in_submit() && !did && !due && core.is_flying() {
                 // Committers write; the last of them calls again if somebody is left.

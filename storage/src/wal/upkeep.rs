@@ -17,7 +17,7 @@
 use super::{
     SyncPolicy,
     names::Names,
-    writer::{AppendError, Core, Guard, Shared, Word},
+    writer::{AppendError, Core, Guard, Shared, Take, Word},
 };
 use crate::{Error, Result};
 use chronicle_core::wal::{Header, Op, Outcome, RetireError};
@@ -135,7 +135,7 @@ pub(super) fn chores<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a,
         retire(&mut core, shared.options.retain_bytes);
         if core.retire_due && core.chores.is_empty() && core.take_lead() {
             // The next segment goes as well, though nobody may come who leads.
-            core = shared.hand_out(core);
+            core = shared.hand_out_names(core);
             shared.leave(core);
             core = shared.lock();
         }
@@ -235,6 +235,8 @@ fn recycle<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
     let n = core.next_spare;
     core.next_spare += 1;
     let attached = core.attached <= segment;
+    // Ours to close from here on.
+    core.attached = core.attached.max(segment + 1);
     drop(core);
     let platform = &shared.platform;
     let (from, to) = (shared.names.segment(segment), shared.names.spare(n));
@@ -246,8 +248,9 @@ fn recycle<'a, P: Platform>(shared: &'a Shared<P>, mut core: Guard<'a, P>, op: &
         Err(trouble) => Err(Failed::Spare(trouble.into())),
     };
     let mut core = shared.lock();
-    if !attached {
-        core.attached = core.attached.max(segment + 1);
+    if attached {
+        // Refused: it is still open.
+        core.attached = core.attached.min(segment);
     }
     match done {
         Ok(()) => {
@@ -309,7 +312,7 @@ pub(super) fn retire<P: Platform>(core: &mut Core<P>, retain_bytes: Option<u64>)
         Ok(()) => true,
         Err(RetireError::NotDurable | RetireError::NotCarried) => {
             // Perhaps nobody else will ever ask for what this takes.
-            let first_seq = next.first_seq;
+            let first_seq = core.live.back().map_or(0, |newest| newest.first_seq);
             core.machine.demand(first_seq);
             false
         }
@@ -325,8 +328,11 @@ impl<P: Platform> Shared<P> {
         let mut core = self.lock();
         core.truncate_to = core.truncate_to.max(seq);
         core.retire_refused = false;
-        if retire(&mut core, self.options.retain_bytes) && core.take_lead() {
-            core = self.hand_out(core);
+        let due = retire(&mut core, self.options.retain_bytes);
+        // What has to be durable first is upkeep's to sync, if there is one.
+        let sync = !due && self.ends_in_submit() && self.has_threads();
+        if (due || sync) && core.take_lead() {
+            core = if due { self.hand_out_names(core) } else { self.hand_out_some(core, Take::All).1 };
             self.leave(core);
         }
     }
@@ -400,7 +406,7 @@ pub(super) fn await_spare<'a, P: Platform>(
     }
     if core.machine.position().segment > core.published && !core.is_preparing() && core.take_lead() {
         // One has begun and nobody has asked for its file yet.
-        core = shared.hand_out(core);
+        core = shared.hand_out_names(core);
         shared.leave(core);
         return Ok(shared.lock());
     }

@@ -167,6 +167,15 @@ impl Word {
     }
 }
 
+/// What a thread that leads takes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    /// What comes next.
+    All,
+    /// What changes names: it came for that, and has no time to write.
+    Names,
+}
+
 /// Bytes of memory for all of them.
 pub(super) const WORDS_LEN: usize = SPACING * (3 + GROUP_WORDS as usize);
 
@@ -180,6 +189,8 @@ pub(super) struct Core<P: Platform> {
     pub(super) leaders: u8,
     /// and how many may.
     pub(super) leaders_max: u8,
+    /// Committers that lead by calls: they wait, though in no group.
+    pub(super) committing: u32,
     /// One of them is the helper, or shall be.
     pub(super) helper_leads: bool,
     /// Operations that the driver has.
@@ -237,6 +248,8 @@ pub(super) struct Shared<P: Platform> {
     state: Arc<P::MapMut>,
     durable: AtomicU64,
     appended: AtomicU64,
+    /// All of the groups before this one were woken.
+    pub(super) groups_covered: AtomicU64,
     medium: Medium,
     pid: u32,
     /// Held for life. Declared last: they go when nothing else of the writer is left.
@@ -362,6 +375,7 @@ impl<P: Platform> Shared<P> {
             state,
             said: Progress::default(),
             leaders: 0,
+            committing: 0,
             leaders_max,
             helper_leads: false,
             flight: Vec::with_capacity(UNDER_WAY),
@@ -400,6 +414,7 @@ impl<P: Platform> Shared<P> {
             state: page,
             durable: AtomicU64::new(durable),
             appended: AtomicU64::new(appended),
+            groups_covered: AtomicU64::new(0),
             medium: parts.medium,
             pid,
             _alive: parts.alive,
@@ -491,22 +506,42 @@ impl<P: Platform> Shared<P> {
 
     /// Gives the driver all that there is to do now. The caller leads.
     pub(super) fn hand_out<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
+        // By calls each takes its time, and more may come meanwhile: then it is somebody else's.
+        let most = if self.ends_in_submit() { 1 + u32::from(core.machine.config().depth) } else { u32::MAX };
+        for _ in 0..most {
+            let did;
+            (did, core) = self.hand_out_some(core, Take::All);
+            if !did {
+                break;
+            }
+        }
+        core
+    }
+
+    /// Has done what changes names, and nothing else. The caller leads.
+    pub(super) fn hand_out_names<'a>(&'a self, mut core: Guard<'a, P>) -> Guard<'a, P> {
         let mut did = true;
         while did {
-            (did, core) = self.hand_out_some(core);
+            (did, core) = self.hand_out_some(core, Take::Names);
         }
         core
     }
 
     /// Gives the driver what there is to do now: one thing, if it ends at once. Whether there was anything. The caller leads.
-    pub(super) fn hand_out_some<'a>(&'a self, mut core: Guard<'a, P>) -> (bool, Guard<'a, P>) {
+    pub(super) fn hand_out_some<'a>(&'a self, mut core: Guard<'a, P>, take: Take) -> (bool, Guard<'a, P>) {
         let most = if self.ends_in_submit() { 1 } else { UNDER_WAY };
         let mut ops = [const { None }; UNDER_WAY];
         let mut count = 0;
         let mut chores = false;
         while count < most {
-            match core.machine.next_op() {
-                Some(op @ Op::Sync { .. }) if self.ends_in_submit() && self.has_threads() && !core.has_waiting() => {
+            let next = match take {
+                Take::All => core.machine.next_op(),
+                Take::Names => core.machine.next_name_op(),
+            };
+            match next {
+                Some(op @ Op::Sync { .. })
+                    if self.ends_in_submit() && self.has_threads() && core.committing == 0 && !core.has_waiting() =>
+                {
                     // Nobody waits for it, so nobody who appends shall.
                     core.flight.push(op);
                     core.chores.push_back(op);
@@ -547,9 +582,19 @@ impl<P: Platform> Shared<P> {
         }
         core = self.lock();
         for (id, trouble) in refused.into_iter().flatten() {
+            // Another thread may have given up all that the driver had.
+            if !core.flight.iter().any(|op| op.id() == id) {
+                continue;
+            }
             let outcome = Outcome::Failed(trouble.errno().unwrap_or(EIO));
             core.completed(&self.names, id, outcome, Some(trouble));
             self.publish(&mut core);
+        }
+        if core.machine.is_poisoned() && core.room_sleepers > 0 {
+            self.bump(&core, Word::Room);
+            drop(core);
+            self.wake(Word::Room);
+            core = self.lock();
         }
         if self.ends_in_submit() {
             core = self.take_in(core, false);
@@ -669,7 +714,7 @@ impl<P: Platform> Shared<P> {
         if core.batching && !mine || !core.take_lead() {
             return self.await_room(core);
         }
-        let (did, mut core) = self.hand_out_some(core);
+        let (did, mut core) = self.hand_out_some(core, Take::All);
         if core.is_flying() && !self.ends_in_submit() {
             core = self.take_in(core, true);
             core = self.hand_out(core);
