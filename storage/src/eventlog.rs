@@ -27,7 +27,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (system, path) = (Sim::new(1), Path::new("/events.log"));
-//! let mut writer = MmapWriter::create_on(&system, path, 1 << 16)?;
+//! let mut writer = MmapWriter::create_on(&system, path, 1 << 15)?;
 //! writer.write_event(&EventHeader::new(17, 1, 5), b"hello")?;
 //! writer.sync()?;
 //!

@@ -40,8 +40,7 @@ pub(crate) struct Args {
     /// Import nothing if anything is wrong with any file
     #[arg(long)]
     strict: bool,
-    /// One JSON object: {files: [{name, sha256, lines, records, by_kind, opaque, malformed, checksums: {SYMBOL: {sent, checked,
-    /// matched}}, wrong_checksum_lines, truncated_at, …}], imported, error}
+    /// One JSON object: {files: [{name, sha256, lines, records, by_kind, opaque, malformed, checksums, truncated_at, …}], imported, error}
     #[arg(long)]
     json: bool,
     /// Recordings; `-` is standard input
