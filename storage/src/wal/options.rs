@@ -72,7 +72,8 @@ pub struct Options {
     /// and the flush is done in its own thread, where a ring leaves it to a thread of the kernel's that waits for a
     /// processor. With [`Threads::One`], which has more to do than wait, and with a `depth` above 2 it is the ring.
     pub way: WalWay,
-    /// With [`WalWay::Auto`]: finds out at open which way is the fastest here, by a scratch file in the log's directory.
+    /// With [`WalWay::Auto`]: finds out at open which way is the fastest here, by a scratch file in the log's directory. It
+    /// writes from one thread: what it finds is right for a lone committer, and may be slower than the default for many.
     pub measure: bool,
     /// Pages of the cache are given back behind the writes, so that a log does not push other files out of memory.
     pub drop_cache: bool,

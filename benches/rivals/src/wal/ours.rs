@@ -46,10 +46,11 @@ pub fn open(dir: &Path, durable: bool) -> Result<Ours, String> {
 }
 
 /// Opens one for durable commits that goes round, as the floor's file does: what is behind is used again, and nothing is
-/// prepared beside what is measured.
-pub fn open_round(dir: &Path) -> Result<Ours, String> {
+/// prepared beside what is measured. Which way is the fastest is found out for a lone committer; for many it is the default.
+pub fn open_round(dir: &Path, committers: usize) -> Result<Ours, String> {
     let segment_len = super::bare::FILE / 4;
-    open_with(dir, &Options { measure: true, segment_len, retain_bytes: Some(4 * segment_len), ..Options::default() })
+    let (measure, retain_bytes) = (committers == 1, Some(4 * segment_len));
+    open_with(dir, &Options { measure, segment_len, retain_bytes, ..Options::default() })
 }
 
 fn open_with(dir: &Path, options: &Options) -> Result<Ours, String> {

@@ -64,7 +64,7 @@ fn blocking(
     let mut field = Field::new("wal-sync", format!("{committers} {who}, {len} B"), "commits/s");
     // Logs stay open from round to round, as they do in life: what making and removing files costs is not measured.
     let of_case = dir.join(format!("{committers}-{len}"));
-    let log = ours::open_round(&of_case.join("chronicle"))?;
+    let log = ours::open_round(&of_case.join("chronicle"), committers)?;
     eprintln!("wal-sync: {committers} x {len} B: chronicle writes by {}", log.mode());
     field.add(Role::Ours, "chronicle", move || crowd::commit(committers, TIME, flushes, |_, _| log.commit(record)));
     if committers == 1 {
