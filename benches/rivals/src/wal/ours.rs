@@ -34,11 +34,11 @@ pub fn open(dir: &Path, durable: bool) -> Result<Ours, String> {
     let options = if durable {
         Options { measure: true, ..Options::default() }
     } else {
-        // Segments that a round does not fill: preparing one waits for the device, which is not what is measured.
+        // As long as the floor's file, and used again from round to round as that is.
         Options {
             sync: SyncPolicy::OnCommit,
             way: chronicle_platform::WalWay::Buffered,
-            segment_len: 512 << 20,
+            segment_len: super::bare::FILE,
             ..Options::default()
         }
     };
