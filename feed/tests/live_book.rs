@@ -1,6 +1,7 @@
 //! A live book must be whole or known not to be. Whatever the venue skips, repeats, swaps or makes up, the raw stream has
 //! what makes the refinery's book the venue's own: every delta that was sent, in an order that joins a snapshot, and a new
 //! snapshot behind every hole.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

@@ -1,5 +1,6 @@
 //! Somebody sets the clock while a feed runs: an hour back, a day forth. The records have the clock's time, for better or
 //! worse; nothing else changes: no timeout fires, no wait is cut short or lasts for a day, no book is lost.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

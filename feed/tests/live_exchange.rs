@@ -2,6 +2,7 @@
 //! is the venue's own, level by level.
 //!
 //! The venue is the local exchange, which was written apart from all that reads it, and is reached over its sockets alone.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

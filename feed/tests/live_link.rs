@@ -1,6 +1,7 @@
 //! A connection ends in every way there is, at every step there is. None of them may lose what was said, leave a feed that
 //! waits for ever, or bring it back in a storm. One that is old is replaced before it ends, and nothing is lost or kept
 //! twice in between.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

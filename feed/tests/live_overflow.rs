@@ -1,5 +1,6 @@
 //! Readers that do not keep up cost no record: what does not fit into the hot queue goes to disk and comes back in order,
 //! also after the feed was killed. Only when the disk is full too is something lost, and then the stream says what.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

@@ -1,5 +1,6 @@
 //! A feed believes nobody whom it was not told to believe: a wrong authority, a wrong name, an old certificate and a peer
 //! that speaks no TLS are each refused with their reason, and a certificate of the right authority is enough.
+#![cfg(target_os = "linux")]
 
 mod live_venue;
 

@@ -184,7 +184,7 @@ fn latency(place: &Place, reader: &str) -> Result<Latency, Failure> {
     Ok(Latency::of(&histogram))
 }
 
-/// (seq, ns) pairs that a part wrote with [`worker::write_times`].
+/// (seq, ns) pairs that a part wrote with `write_times`.
 fn times(path: &Path) -> Result<Vec<(u64, u64)>, Failure> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.read_to_end(&mut bytes)?;

@@ -401,7 +401,7 @@ fn say<T: Serialize>(line: &Line<T>) {
     }
 }
 
-/// Writes (seq, ns) pairs for [`super::times`].
+/// Writes (seq, ns) pairs for `demo::recorded`.
 pub(crate) fn write_times(path: &Path, times: &[(u64, u64)]) -> Outcome {
     let mut bytes = Vec::with_capacity(times.len() * 16);
     for (seq, at) in times {
