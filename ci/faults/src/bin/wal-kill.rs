@@ -201,7 +201,7 @@ fn kill_one_by_one(
         count: u64::MAX,
         segment_len: 1 << 20,
         batch_len: 64 << 10,
-        retain_bytes: 6 << 20,
+        retain_bytes: 64 << 20,
         hold: true,
         ..Job::default()
     };
