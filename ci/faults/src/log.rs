@@ -5,7 +5,7 @@ use chronicle_platform::WalWay;
 use chronicle_platform_linux::Linux;
 use chronicle_storage::{
     Error,
-    wal::{Options, ReaderOptions, Recovery, Threads, Wal, WalReader},
+    wal::{Options, ReaderOptions, Recovery, SegmentState, Threads, Wal, WalReader, inspect},
 };
 use std::path::Path;
 
@@ -63,4 +63,14 @@ pub fn read(dir: &Path) -> Result<Vec<(u64, Vec<u8>)>, String> {
             Err(error) => return Err(format!("behind record {}: {error}: {error:?}", records.len())),
         }
     }
+}
+
+/// Length of the segments that the log holds: what `retain_bytes` is counted in, whatever there is of records in them.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn segment_bytes(dir: &Path) -> Result<u64, String> {
+    let log = inspect(&Linux, dir).map_err(|error| format!("{error}: {error:?}"))?;
+    Ok(log.segments.iter().filter(|segment| segment.state != SegmentState::Dead).map(|s| s.file_bytes).sum())
 }

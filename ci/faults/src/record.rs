@@ -1,6 +1,9 @@
 //! Records that say who appended them, and what a log must hold of them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Who appended a record: in which life of the log, which committer, its how-many-th. The record's bytes follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,7 @@ impl Tag {
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
     frames: BTreeMap<u64, Tag>,
+    begins_behind: Option<(u64, u64)>,
 }
 
 impl Witness {
@@ -60,14 +64,23 @@ impl Witness {
         self.frames.last_key_value().map_or(0, |(seq, _)| *seq)
     }
 
+    /// The newest record known before the last look, and the oldest found by it, if records between the two were gone by
+    /// then: nobody ever saw them.
+    #[must_use]
+    pub fn begins_behind(&self) -> Option<(u64, u64)> {
+        self.begins_behind
+    }
+
     /// Checks what is found now, of which `life` was appended since the last look and `acked` of that was acknowledged:
     ///
     /// - records count up without a gap, and each is somebody's, whole;
     /// - what was there before is still there, unchanged, unless it is older than what the log kept;
-    /// - what is new is of this life, each committer's in its order without a gap;
-    /// - what was acknowledged is there under the seq that was told.
+    /// - what is new is of this life, each committer's in its order without a gap, from its first one on; or, if the log
+    ///   begins behind what was known, from the one that follows those it was told of;
+    /// - what was acknowledged is there under the seq that was told, unless it is older than what the log kept.
     ///
-    /// Says how many records are new.
+    /// Says how many records are new, those among them that are gone already included. Whether they may be gone is the
+    /// caller's to say, who knows what the log was to keep: [`Witness::begins_behind`].
     ///
     /// # Errors
     ///
@@ -81,6 +94,16 @@ impl Witness {
         let known = self.last_seq();
         let mut now = BTreeMap::new();
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let mut found = found.into_iter().peekable();
+        let first = found.peek().map(|(seq, _)| *seq);
+        if let Some(first) = first.filter(|first| *first > known + 1) {
+            for (tag, _) in acked.iter().filter(|(_, seq)| *seq < first) {
+                let next = counts.entry(tag.committer).or_default();
+                *next = (*next).max(tag.n + 1);
+            }
+        }
+        self.begins_behind = first.filter(|first| *first > known + 1).map(|first| (known, first));
         for (seq, payload) in found {
             let payload = payload.as_ref();
             if let Some((&last, _)) = now.last_key_value()
@@ -98,17 +121,21 @@ impl Witness {
                     None => return Err(format!("seq {seq} is back: {tag}")),
                 }
             } else {
+                let fresh = seen.insert(tag.committer);
                 let next = counts.entry(tag.committer).or_default();
-                if tag.life != life || tag.n != *next {
+                // The last one before the log's first may be durable without its committer having been told.
+                let untold = fresh && self.begins_behind.is_some() && tag.n == *next + 1;
+                if tag.life != life || (tag.n != *next && !untold) {
                     return Err(format!(
-                        "seq {seq}: {tag}, where its committer's record {next} of life {life} was next"
+                        "seq {seq}: {tag}, where its committer's record {next} of life {life} was next; known up to seq {known}, \
+                         the log begins at {}",
+                        first.unwrap_or(0)
                     ));
                 }
-                *next += 1;
+                *next = tag.n + 1;
             }
             now.insert(seq, tag);
         }
-        let first = now.first_key_value().map(|(seq, _)| *seq);
         let last = now.last_key_value().map_or(0, |(seq, _)| *seq);
         if last < known {
             return Err(format!("the log ended at seq {known}, which was accepted, and ends at {last}"));
@@ -157,6 +184,12 @@ mod tests {
         let mut flipped = log(&[(1, tag(0, 0)), (2, tag(0, 1))]);
         *flipped[1].1.last_mut().unwrap() ^= 1;
         assert!(witness.clone().look(flipped, 1, &[]).unwrap_err().contains("nobody appended"));
+        // The first two of life 1 went before anybody looked: one was told, one was not.
+        let mut late = witness.clone();
+        assert_eq!(late.look(log(&[(5, tag(1, 2)), (6, tag(1, 3))]), 1, &[(tag(1, 0), 3), (tag(1, 2), 5)]), Ok(4));
+        assert_eq!(late.begins_behind(), Some((2, 5)));
+        check(&[(5, tag(1, 2))], &[], "record 0 of life 1 was next; known up to seq 2, the log begins at 5");
+        check(&[(5, tag(1, 2)), (6, tag(1, 4))], &[(tag(1, 1), 4)], "record 3 of life 1");
         assert_eq!(
             witness.look(log(&[(2, tag(0, 1)), (3, tag(1, 0))]), 1, &[(tag(0, 0), 1)]),
             Ok(1),

@@ -31,6 +31,9 @@ const LOGS: usize = 32;
 const DEPTH: u8 = 8;
 /// How often, in each hundred kills.
 const STORMS: u64 = 1;
+/// What a log that is killed one by one keeps, and its segments.
+const RETAIN_BYTES: u64 = 6 << 20;
+const SEGMENT_LEN: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Arguments {
@@ -50,6 +53,7 @@ struct Counts {
     acked: u64,
     found: u64,
     unacked: u64,
+    retired: u64,
 }
 
 fn main() -> ExitCode {
@@ -107,8 +111,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             .map_err(|why| format!("seed {seed}: {way}: {why}"))?;
         println!(
             "wal-kill: {way}: {} killed at work, {} while opening, {} missed: {} records acknowledged, {} found, {} of them never \
-             acknowledged",
-            counts.kills, counts.opening, counts.missed, counts.acked, counts.found, counts.unacked
+             acknowledged; {} times a life's first records were retired before anybody looked",
+            counts.kills, counts.opening, counts.missed, counts.acked, counts.found, counts.unacked, counts.retired
         );
         all.kills += counts.kills;
         all.opening += counts.opening;
@@ -199,9 +203,10 @@ fn kill_one_by_one(
         way,
         committers: COMMITTERS,
         count: u64::MAX,
-        segment_len: 1 << 20,
+        segment_len: SEGMENT_LEN,
         batch_len: 64 << 10,
-        retain_bytes: 64 << 20,
+        // So little that a life's first records are often gone when it is looked at.
+        retain_bytes: RETAIN_BYTES,
         hold: true,
         ..Job::default()
     };
@@ -220,6 +225,16 @@ fn kill_one_by_one(
             return Err(format!("its writer goes on at {}, a reader at {ends}", ready.next_seq));
         }
         let found = witness.look(records, last_life, &acked)?;
+        if let Some((known, first)) = witness.begins_behind() {
+            let kept = log::segment_bytes(&dir.join("log"))?;
+            if kept + SEGMENT_LEN < RETAIN_BYTES {
+                let gone = format!("records {} to {}", known + 1, first - 1);
+                return Err(format!(
+                    "{gone} are gone, and segments of {kept} bytes are left of {RETAIN_BYTES} to keep"
+                ));
+            }
+            counts.retired += 1;
+        }
         counts.found += found;
         counts.acked += acked.len() as u64;
         counts.unacked += found - acked.len() as u64;
