@@ -242,7 +242,8 @@ fn without_rights_nothing_is_judged_and_nothing_removed() {
     open(&layout.lease(&entry()), 0o600);
     // The binary may lie where nobody may go.
     let binary = root.path().join("binary");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    // Copied by a process of its own: no child that another test forks may have it open for writing when it is run.
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&binary).status().unwrap().success());
     open(&binary, 0o755);
     let output = Command::new(&binary)
         .args(["without_rights_nothing_is_judged_and_nothing_removed", "--exact", "--nocapture"])

@@ -49,6 +49,12 @@ fn command(wrapper: &[&str], test: &str, dir: &Path) -> Command {
     command
 }
 
+/// Copies the running binary, in a process of its own: while one of ours had the copy open for writing, a child that another
+/// test forks would have it too, and what is open for writing cannot be run.
+fn copy_this_binary(to: &Path) {
+    assert!(Command::new("cp").arg(env::current_exe().unwrap()).arg(to).status().unwrap().success());
+}
+
 /// A child that is killed when the test ends.
 struct Running(Child);
 
@@ -294,7 +300,7 @@ fn those_without_rights_are_denied() {
     Linux.open(&dir.join("private"), Open::EnsurePrivate).unwrap();
     // The binary may lie where that account cannot reach it.
     let binary = dir.join("test-binary");
-    std::fs::copy(env::current_exe().unwrap(), &binary).unwrap();
+    copy_this_binary(&binary);
     let mut command = Command::new(&binary);
     command.args(["--exact", "those_without_rights_are_denied", "--nocapture"]).env(ROLE, dir);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
@@ -639,7 +645,7 @@ fn a_limit_on_pinned_memory_is_named_with_its_number() {
     // The binary may lie where another account cannot reach it.
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let binary = dir.path().join("test-binary");
-    std::fs::copy(env::current_exe().unwrap(), &binary).unwrap();
+    copy_this_binary(&binary);
     let mut command = Command::new(&binary);
     command.args(["--exact", "a_limit_on_pinned_memory_is_named_with_its_number", "--nocapture"]);
     command.env(ROLE, dir.path()).current_dir("/");
