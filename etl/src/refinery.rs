@@ -283,6 +283,15 @@ struct Item<'a> {
     payload: &'a [u8],
 }
 
+/// A book does not keep how many orders stand at its levels: to the refinery such a snapshot is one as any other. The
+/// record goes into its partition as it came.
+fn without_counts(record: Record<'_>) -> Record<'_> {
+    match record {
+        Record::CountedSnapshot(counted) => Record::BookSnapshot(counted.book),
+        other => other,
+    }
+}
+
 impl Refinery {
     /// A venue of which nothing is known yet.
     ///
@@ -334,7 +343,7 @@ impl Refinery {
     ///
     /// See [`FrameError`]. After [`FrameError::Malformed`] the state is as before.
     pub fn frame<S: Sink>(&mut self, frame: RawFrame<'_>, sink: &mut S) -> Result<(), FrameError<S::Error>> {
-        let record = Record::parse(frame.type_id, frame.payload).map_err(FrameError::Malformed)?;
+        let record = without_counts(Record::parse(frame.type_id, frame.payload).map_err(FrameError::Malformed)?);
         if let Record::Source(source) = record {
             self.take_source(source.name, source.sha256);
             return Ok(());

@@ -3,13 +3,17 @@
 
 use chronicle_etl::refinery::NOT_APPLIED;
 use chronicle_protocol::{BookSnapshot, Head, Record, SnapshotSource, type_id};
-use chronicle_storage::{partition::BOOK_SNAPSHOT, tally};
+use chronicle_storage::{partition::BOOK_SNAPSHOTS, tally};
 
 #[test]
 fn storage_knows_records_as_the_protocol_writes_them() {
     assert_eq!(
-        (tally::BOOK_DELTA, BOOK_SNAPSHOT, tally::GAP),
-        (type_id::BOOK_DELTA, type_id::BOOK_SNAPSHOT, type_id::GAP)
+        (tally::BOOK_DELTAS, BOOK_SNAPSHOTS, tally::GAP),
+        (
+            [type_id::BOOK_DELTA, type_id::ORDER_EVENT],
+            [type_id::BOOK_SNAPSHOT, type_id::ORDERS_SNAPSHOT, type_id::COUNTED_SNAPSHOT],
+            type_id::GAP
+        )
     );
     assert_eq!(tally::NOT_APPLIED, NOT_APPLIED);
     for (source, opens_partition, marks) in

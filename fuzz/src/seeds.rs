@@ -6,6 +6,10 @@ use chronicle_core::wal::{self, Carry, Config, Kind, Machine, Op, Outcome, Start
 use chronicle_core::{Append, Appender, Checksum, HeapRegion, Region, Spec, format, store_seal};
 use chronicle_feed::{Venue, import};
 use chronicle_platform::{File, Open, Platform, sim::Sim};
+use chronicle_protocol::{
+    BookOrder, BookSnapshot, CountedSnapshot, Head, Level, OrderAction, OrderCount, OrderEvent, OrdersSnapshot, Record,
+    RecordFlags, Scale, Side, SnapshotSource, TextTrade,
+};
 use chronicle_storage::{
     archive,
     partition::PartitionWriter,
@@ -36,6 +40,41 @@ fn segment(checksum: Checksum, sealed: bool) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
     region.window().copy_out(0, &mut bytes);
     bytes
+}
+
+/// Records that no line of text becomes.
+fn orders() -> [(&'static str, Record<'static>); 4] {
+    const ORDERS: [BookOrder; 2] = [BookOrder::new(1, 4_799, 2), BookOrder::new(2, 4_800, 3)];
+    const LEVELS: [Level; 2] = [Level::new(4_799, 2), Level::new(4_800, 3)];
+    const COUNTS: [OrderCount; 2] = [OrderCount::new(1), OrderCount::new(2)];
+    let head = Head { price: Scale::trimmed(9), exchange_ns: 5, ingest_ns: 6, ..Head::default() };
+    let (bids, asks) = ORDERS.split_at(1);
+    let (source, flags, symbol) = (SnapshotSource::Venue, RecordFlags::LAST, "ESH4");
+    let (action, side) = (OrderAction::Modify, Some(Side::Ask));
+    let event = OrderEvent {
+        head,
+        action,
+        side,
+        order_id: 2,
+        price: Some(4_800),
+        qty: 3,
+        sequence: 7,
+        flags,
+        channel: 1,
+        symbol,
+    };
+    let orders =
+        OrdersSnapshot { head, sequence: 7, last_event_ns: 5, source, opens_partition: true, bids, asks, symbol };
+    let trade = TextTrade { head, id: "c0ffee", price: 4_800, qty: 3, side, sequence: 7, flags, symbol };
+    let (bids, asks) = LEVELS.split_at(1);
+    let book = BookSnapshot { head, last_id: 7, last_event_ns: 5, source, opens_partition: false, bids, asks, symbol };
+    let counted = CountedSnapshot { book, bid_counts: &COUNTS[..1], ask_counts: &COUNTS[1..] };
+    [
+        ("order-event", Record::OrderEvent(event)),
+        ("orders-snapshot", Record::OrdersSnapshot(orders)),
+        ("text-trade", Record::TextTrade(trade)),
+        ("counted-snapshot", Record::CountedSnapshot(counted)),
+    ]
 }
 
 const LINES: [(Venue, &str); 5] = [
@@ -126,6 +165,12 @@ fn main() {
             put("protocol_record", &format!("record-{i}-{n}"), parsed.type_id as u8, parsed.payload);
             Ok::<(), std::convert::Infallible>(())
         });
+    }
+
+    for (name, record) in orders() {
+        let mut payload = vec![0; record.encoded_len()];
+        record.encode(&mut payload).expect("room");
+        put("protocol_record", name, record.type_id() as u8, &payload);
     }
 
     // Scripts of seven bytes a step: pushes and reads in turn; a lap and more, then reads; a word changed under a reader.

@@ -56,6 +56,29 @@
 //!                       stands where others have their symbol. Only in raw streams: what follows it came from there.
 //!   0      32       64
 //!   | Head | sha256 | name |
+//!
+//! 8 OrderEvent          marks bits 0..2: action, 1 add, 2 modify, 3 cancel, 4 clear, 5 trade, 6 fill, 7 none;
+//!                       bits 3..4: side, 0 none, 1 bid, 2 ask; bit 5: price is given (else it is zero);
+//!                       bits 8..15: flags; bits 16..23: channel
+//!   0      32         40      48    56         64
+//!   | Head | order_id | price | qty | sequence | symbol |
+//!   flags  bit 7: last record of its event; bit 5: part of a snapshot; the others as Databento's record flags, verbatim
+//!
+//! 9 OrdersSnapshot      marks bit 0: made by the refinery (else the venue's own); bit 1: opens a partition
+//!   0      32         40              48          52          56
+//!   | Head | sequence | last_event_ns | bid_count | ask_count | bids .. | asks .. | symbol |
+//!
+//! BookOrder, 24 B       0               8               16              24
+//!                       | order_id u64  | price i64     | qty i64       |      the best price first, the first in its queue first
+//!
+//! 10 TextTrade          marks bits 0..1: side of the aggressor, 0 not known, 1 bid, 2 ask; bits 8..15: id_len;
+//!                       bits 16..23: flags, as in an order event
+//!   0      32      40    48         56
+//!   | Head | price | qty | sequence | id | symbol |
+//!
+//! 11 CountedSnapshot    as 2; how many orders stand at each level, u32 each, follows the levels
+//!   0                   56
+//!   | as BookSnapshot   | bids .. | asks .. | counts of bids .. | counts of asks .. | symbol |
 //! ```
 //!
 //! A layout is never changed: another layout of the same facts gets another `type_id`. The structs below are the
@@ -83,6 +106,14 @@ pub mod type_id {
     pub const OPAQUE: u16 = 6;
     /// Where the records behind it came from. Only in raw streams.
     pub const SOURCE: u16 = 7;
+    /// What happened to one order.
+    pub const ORDER_EVENT: u16 = 8;
+    /// A book, order by order.
+    pub const ORDERS_SNAPSHOT: u16 = 9;
+    /// A trade whose id is a text, or that has none.
+    pub const TEXT_TRADE: u16 = 10;
+    /// A book, with the number of orders at each level.
+    pub const COUNTED_SNAPSHOT: u16 = 11;
 }
 
 /// Bits of [`HeadLayout::text`].
@@ -117,6 +148,22 @@ pub mod marks {
     pub const GAP_CARRIED: u32 = 1 << 8;
     /// Source: `sha256` is given.
     pub const SOURCE_HAS_SHA256: u32 = 1;
+    /// Order event: the bits of the action.
+    pub const ORDER_ACTION_MASK: u32 = 0b111;
+    /// Order event: first bit of the side.
+    pub const ORDER_SIDE_SHIFT: u32 = 3;
+    /// Order event: the price is given.
+    pub const ORDER_HAS_PRICE: u32 = 1 << 5;
+    /// Order event: first bit of the flags.
+    pub const ORDER_FLAGS_SHIFT: u32 = 8;
+    /// Order event: first bit of the channel.
+    pub const ORDER_CHANNEL_SHIFT: u32 = 16;
+    /// Text trade: first bit of the length of the id.
+    pub const TEXT_TRADE_ID_SHIFT: u32 = 8;
+    /// Text trade: first bit of the flags.
+    pub const TEXT_TRADE_FLAGS_SHIFT: u32 = 16;
+    /// A side, where its shift puts it.
+    pub const SIDE_MASK: u32 = 0b11;
 }
 
 /// The first 32 bytes of every record.
@@ -299,3 +346,134 @@ pub struct SourceLayout {
 }
 
 const_assert_eq!(size_of::<SourceLayout>(), 32);
+
+/// Fixed part of an order event, after the head.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OrderEventLayout {
+    /// The venue's id of the order; 0 = none.
+    pub order_id: U64,
+    /// Mantissa of the price; zero unless marked as given.
+    pub price: I64,
+    /// Mantissa of the quantity.
+    pub qty: I64,
+    /// The venue's number of the message; 0 = none.
+    pub sequence: U64,
+}
+
+const_assert_eq!(size_of::<OrderEventLayout>(), 32);
+const_assert_eq!(offset_of!(OrderEventLayout, price), 8);
+const_assert_eq!(offset_of!(OrderEventLayout, qty), 16);
+const_assert_eq!(offset_of!(OrderEventLayout, sequence), 24);
+
+/// One order of a book, its numbers as mantissas; the record's head has the exponents.
+///
+/// Lists of orders are borrowed from a payload as they lie there.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct BookOrder {
+    /// The venue's id.
+    pub order_id: U64,
+    /// Mantissa of the price.
+    pub price: I64,
+    /// Mantissa of the quantity.
+    pub qty: I64,
+}
+
+impl BookOrder {
+    /// An order from its id and its two mantissas.
+    #[must_use]
+    pub const fn new(order_id: u64, price: i64, qty: i64) -> Self {
+        Self { order_id: U64::new(order_id), price: I64::new(price), qty: I64::new(qty) }
+    }
+
+    /// The venue's id.
+    #[must_use]
+    pub const fn order_id(&self) -> u64 {
+        self.order_id.get()
+    }
+
+    /// The price's mantissa.
+    #[must_use]
+    pub const fn price(&self) -> i64 {
+        self.price.get()
+    }
+
+    /// The quantity's mantissa.
+    #[must_use]
+    pub const fn qty(&self) -> i64 {
+        self.qty.get()
+    }
+}
+
+impl core::fmt::Debug for BookOrder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "#{} {} x {}", self.order_id(), self.price(), self.qty())
+    }
+}
+
+const_assert_eq!(size_of::<BookOrder>(), 24);
+const_assert_eq!(offset_of!(BookOrder, price), 8);
+const_assert_eq!(offset_of!(BookOrder, qty), 16);
+
+/// Fixed part of a snapshot of orders, after the head.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OrdersSnapshotLayout {
+    /// The venue's number of the last message in the book; 0 = none.
+    pub sequence: U64,
+    /// Exchange time of the last event in the book, ns; 0 = none.
+    pub last_event_ns: U64,
+    /// Number of bids.
+    pub bid_count: U32,
+    /// Number of asks.
+    pub ask_count: U32,
+}
+
+const_assert_eq!(size_of::<OrdersSnapshotLayout>(), 24);
+const_assert_eq!(offset_of!(OrdersSnapshotLayout, last_event_ns), 8);
+const_assert_eq!(offset_of!(OrdersSnapshotLayout, bid_count), 16);
+const_assert_eq!(offset_of!(OrdersSnapshotLayout, ask_count), 20);
+
+/// Fixed part of a trade with a text id, after the head.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TextTradeLayout {
+    /// Mantissa of the price.
+    pub price: I64,
+    /// Mantissa of the quantity.
+    pub qty: I64,
+    /// The venue's number of the message; 0 = none.
+    pub sequence: U64,
+}
+
+const_assert_eq!(size_of::<TextTradeLayout>(), 24);
+const_assert_eq!(offset_of!(TextTradeLayout, qty), 8);
+const_assert_eq!(offset_of!(TextTradeLayout, sequence), 16);
+
+/// How many orders stand at a level.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct OrderCount(U32);
+
+impl OrderCount {
+    /// So many.
+    #[must_use]
+    pub const fn new(count: u32) -> Self {
+        Self(U32::new(count))
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(&self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl core::fmt::Debug for OrderCount {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+const_assert_eq!(size_of::<OrderCount>(), 4);

@@ -50,8 +50,9 @@ pub mod layout;
 mod record;
 
 pub use decimal::{Decimal, DecimalText, NotExact, Scale, ScaleFinder};
-pub use layout::{Level, type_id};
+pub use layout::{BookOrder, Level, OrderCount, type_id};
 pub use record::{
-    BookDelta, BookSnapshot, EncodeError, Gap, GapCause, Head, Malformed, Opaque, OpaqueReason, OrderType, Quote,
-    Record, SnapshotSource, Source, Trade,
+    BookDelta, BookSnapshot, CountedSnapshot, EncodeError, Gap, GapCause, Head, Malformed, Opaque, OpaqueReason,
+    OrderAction, OrderEvent, OrderType, OrdersSnapshot, Quote, Record, RecordFlags, Side, SnapshotSource, Source,
+    TextTrade, Trade,
 };

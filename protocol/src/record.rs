@@ -6,6 +6,10 @@
 //!
 //! Never here: an allocation, a copy of levels, a default for a field that the bytes do not have.
 
+mod counted;
+mod order;
+mod text_trade;
+
 use core::fmt;
 use core::mem::size_of;
 
@@ -17,6 +21,10 @@ use crate::layout::{
     BookDeltaLayout, BookSnapshotLayout, GapLayout, HeadLayout, Level, QuoteLayout, SourceLayout, TradeLayout, marks,
     text, type_id,
 };
+
+pub use counted::CountedSnapshot;
+pub use order::{OrderAction, OrderEvent, OrdersSnapshot, RecordFlags, Side};
+pub use text_trade::TextTrade;
 
 const HEAD: usize = size_of::<HeadLayout>();
 const LEVEL: usize = size_of::<Level>();
@@ -62,6 +70,23 @@ pub enum SnapshotSource {
     Venue,
     /// The refinery, from the book that it carries.
     Refinery,
+}
+
+impl SnapshotSource {
+    fn marks(self, opens_partition: bool) -> u32 {
+        let made_by = match self {
+            Self::Venue => 0,
+            Self::Refinery => marks::SNAPSHOT_REFINERY,
+        };
+        made_by | if opens_partition { marks::SNAPSHOT_OPENS } else { 0 }
+    }
+
+    /// Who made it, and whether it opens a partition.
+    fn of_marks(parts: &Parts<'_>) -> Result<(Self, bool), Malformed> {
+        let marks = parts.marks(marks::SNAPSHOT_REFINERY | marks::SNAPSHOT_OPENS)?;
+        let source = if marks & marks::SNAPSHOT_REFINERY == 0 { Self::Venue } else { Self::Refinery };
+        Ok((source, marks & marks::SNAPSHOT_OPENS != 0))
+    }
 }
 
 /// A book.
@@ -305,6 +330,14 @@ pub enum Record<'a> {
     Opaque(Opaque<'a>),
     /// Where the records behind it came from.
     Source(Source<'a>),
+    /// What happened to one order.
+    OrderEvent(OrderEvent<'a>),
+    /// A book, order by order.
+    OrdersSnapshot(OrdersSnapshot<'a>),
+    /// A trade whose id is a text, or that has none.
+    TextTrade(TextTrade<'a>),
+    /// A book, with the number of orders at each level.
+    CountedSnapshot(CountedSnapshot<'a>),
 }
 
 /// A payload that no writer of ours could have made. Offsets are within the payload.
@@ -367,6 +400,13 @@ pub enum Malformed {
         /// How many of its bytes are UTF-8.
         valid_up_to: usize,
     },
+    /// The id is not UTF-8.
+    IdNotUtf8 {
+        /// Where the id begins.
+        offset: usize,
+        /// How many of its bytes are UTF-8.
+        valid_up_to: usize,
+    },
 }
 
 impl fmt::Display for Malformed {
@@ -387,6 +427,9 @@ impl fmt::Display for Malformed {
             Self::NoSymbol { type_id } => write!(f, "record of type {type_id}: no symbol"),
             Self::SymbolNotUtf8 { offset, valid_up_to } => {
                 write!(f, "record: symbol at offset {offset} is not UTF-8 after {valid_up_to} bytes")
+            }
+            Self::IdNotUtf8 { offset, valid_up_to } => {
+                write!(f, "record: id at offset {offset} is not UTF-8 after {valid_up_to} bytes")
             }
         }
     }
@@ -409,10 +452,22 @@ pub enum EncodeError {
         /// Its length.
         len: usize,
     },
-    /// More levels on one side than a `u32` counts.
+    /// More levels or orders on one side than a `u32` counts.
     LevelCount {
         /// Their number.
         count: usize,
+    },
+    /// A trade's id has more than 255 bytes.
+    IdLen {
+        /// Its length.
+        len: usize,
+    },
+    /// One side has not as many counts of orders as levels.
+    CountsDiffer {
+        /// Levels of the side.
+        levels: usize,
+        /// Counts of the side.
+        counts: usize,
     },
     /// A gap or an opaque record with a scale: it has no numbers to scale.
     ScaleWithoutNumbers,
@@ -423,7 +478,11 @@ impl fmt::Display for EncodeError {
         match self {
             Self::Short { needed, left } => write!(f, "buffer full: record needs {needed} bytes, {left} left"),
             Self::SymbolLen { len } => write!(f, "symbol of {len} bytes: a record holds 1 to 255"),
-            Self::LevelCount { count } => write!(f, "{count} levels on one side: a record holds 4294967295"),
+            Self::LevelCount { count } => write!(f, "{count} levels or orders on one side: a record holds 4294967295"),
+            Self::IdLen { len } => write!(f, "id of {len} bytes: a record holds 255"),
+            Self::CountsDiffer { levels, counts } => {
+                write!(f, "{levels} levels on one side, {counts} counts of orders")
+            }
             Self::ScaleWithoutNumbers => f.write_str("record without numbers has a scale"),
         }
     }
@@ -453,20 +512,37 @@ impl<'a> Parts<'a> {
         Ok(fixed)
     }
 
-    /// The levels of both sides and the symbol: exactly the rest.
-    fn book(&self, bids: U32, asks: U32) -> Result<(&'a [Level], &'a [Level], &'a str), Malformed> {
-        let levels = (u64::from(bids.get()) + u64::from(asks.get())) * LEVEL as u64;
+    /// What stands on both sides, `T` each; behind it `more` bytes for each, and the symbol: exactly the rest.
+    fn sides<T: FromBytes + KnownLayout + Immutable + Unaligned>(
+        &mut self,
+        bids: U32,
+        asks: U32,
+        more: usize,
+    ) -> Result<(&'a [T], &'a [T]), Malformed> {
+        let each = (size_of::<T>() + more) as u64;
         let before = (self.len - self.rest.len()) as u64;
-        let computed = before + levels + u64::from(self.head.symbol_len);
+        let both = u64::from(bids.get()) + u64::from(asks.get());
+        let computed = before + both * each + u64::from(self.head.symbol_len);
+        let length = Malformed::Length { type_id: self.type_id, len: self.len, computed };
         if computed != self.len as u64 {
-            return Err(Malformed::Length { type_id: self.type_id, len: self.len, computed });
+            return Err(length);
         }
         // In range: the sum of all lengths equals `len`, so each of them fits a usize.
-        let no_levels = Malformed::Length { type_id: self.type_id, len: self.len, computed };
-        let (bids, rest) =
-            <[Level]>::ref_from_prefix_with_elems(self.rest, bids.get() as usize).map_err(|_| no_levels)?;
-        let (asks, rest) = <[Level]>::ref_from_prefix_with_elems(rest, asks.get() as usize).map_err(|_| no_levels)?;
-        Ok((bids, asks, self.utf8(rest)?))
+        let (bids, rest) = <[T]>::ref_from_prefix_with_elems(self.rest, bids.get() as usize).map_err(|_| length)?;
+        let (asks, rest) = <[T]>::ref_from_prefix_with_elems(rest, asks.get() as usize).map_err(|_| length)?;
+        self.rest = rest;
+        Ok((bids, asks))
+    }
+
+    /// A text before the symbol.
+    fn id(&mut self, len: usize) -> Result<&'a str, Malformed> {
+        let offset = self.len - self.rest.len();
+        let Some((id, rest)) = self.rest.split_at_checked(len) else {
+            let computed = (offset + len) as u64 + u64::from(self.head.symbol_len);
+            return Err(Malformed::Length { type_id: self.type_id, len: self.len, computed });
+        };
+        self.rest = rest;
+        core::str::from_utf8(id).map_err(|error| Malformed::IdNotUtf8 { offset, valid_up_to: error.valid_up_to() })
     }
 
     /// The symbol: exactly the rest.
@@ -594,8 +670,8 @@ fn check_symbol(symbol: &str, may_be_empty: bool) -> Result<(), EncodeError> {
     }
 }
 
-fn count(levels: &[Level]) -> Result<U32, EncodeError> {
-    u32::try_from(levels.len()).map(U32::new).map_err(|_| EncodeError::LevelCount { count: levels.len() })
+fn count<T>(side: &[T]) -> Result<U32, EncodeError> {
+    u32::try_from(side.len()).map(U32::new).map_err(|_| EncodeError::LevelCount { count: side.len() })
 }
 
 fn no_scales(head: &Head) -> Result<(), EncodeError> {
@@ -655,7 +731,8 @@ impl<'a> BookDelta<'a> {
         if !has_prev && fixed.prev_id.get() != 0 {
             return Err(Malformed::NotZero { offset: HEAD + core::mem::offset_of!(BookDeltaLayout, prev_id) });
         }
-        let (bids, asks, symbol) = parts.book(fixed.bid_count, fixed.ask_count)?;
+        let (bids, asks) = parts.sides(fixed.bid_count, fixed.ask_count, 0)?;
+        let symbol = parts.symbol()?;
         Ok(Self {
             head: parts.head()?,
             first_id: fixed.first_id.get(),
@@ -699,13 +776,8 @@ impl<'a> BookSnapshot<'a> {
             ask_count: count(self.asks)?,
             last_event_ns: U64::new(self.last_event_ns),
         };
-        let made_by = match self.source {
-            SnapshotSource::Venue => 0,
-            SnapshotSource::Refinery => marks::SNAPSHOT_REFINERY,
-        };
-        let opens = if self.opens_partition { marks::SNAPSHOT_OPENS } else { 0 };
         let mut writer = Writer::new(put);
-        writer.head(&self.head, self.symbol, made_by | opens);
+        writer.head(&self.head, self.symbol, self.source.marks(self.opens_partition));
         writer.put(fixed.as_bytes());
         writer.put(self.bids.as_bytes());
         writer.put(self.asks.as_bytes());
@@ -716,18 +788,15 @@ impl<'a> BookSnapshot<'a> {
 
     fn parse(mut parts: Parts<'a>) -> Result<Self, Malformed> {
         let fixed: &BookSnapshotLayout = parts.fixed()?;
-        let marks = parts.marks(marks::SNAPSHOT_REFINERY | marks::SNAPSHOT_OPENS)?;
-        let (bids, asks, symbol) = parts.book(fixed.bid_count, fixed.ask_count)?;
+        let (source, opens_partition) = SnapshotSource::of_marks(&parts)?;
+        let (bids, asks) = parts.sides(fixed.bid_count, fixed.ask_count, 0)?;
+        let symbol = parts.symbol()?;
         Ok(Self {
             head: parts.head()?,
             last_id: fixed.last_id.get(),
             last_event_ns: fixed.last_event_ns.get(),
-            source: if marks & marks::SNAPSHOT_REFINERY == 0 {
-                SnapshotSource::Venue
-            } else {
-                SnapshotSource::Refinery
-            },
-            opens_partition: marks & marks::SNAPSHOT_OPENS != 0,
+            source,
+            opens_partition,
             bids,
             asks,
             symbol,
@@ -1036,7 +1105,7 @@ impl<'a> Record<'a> {
     ///
     /// See [`Malformed`]. What is accepted is exactly what [`Record::encode`] writes.
     pub fn parse(type_id: u16, payload: &'a [u8]) -> Result<Self, Malformed> {
-        if !(type_id::BOOK_DELTA..=type_id::SOURCE).contains(&type_id) {
+        if !(type_id::BOOK_DELTA..=type_id::COUNTED_SNAPSHOT).contains(&type_id) {
             return Err(Malformed::UnknownType { type_id });
         }
         let parts = Parts::open(type_id, payload)?;
@@ -1048,6 +1117,10 @@ impl<'a> Record<'a> {
             type_id::GAP => Gap::parse(parts).map(Self::Gap),
             type_id::OPAQUE => Opaque::parse(parts).map(Self::Opaque),
             type_id::SOURCE => Source::parse(parts).map(Self::Source),
+            type_id::ORDER_EVENT => OrderEvent::parse(parts).map(Self::OrderEvent),
+            type_id::ORDERS_SNAPSHOT => OrdersSnapshot::parse(parts).map(Self::OrdersSnapshot),
+            type_id::TEXT_TRADE => TextTrade::parse(parts).map(Self::TextTrade),
+            type_id::COUNTED_SNAPSHOT => CountedSnapshot::parse(parts).map(Self::CountedSnapshot),
             type_id => Err(Malformed::UnknownType { type_id }),
         }
     }
@@ -1063,6 +1136,10 @@ impl<'a> Record<'a> {
             Self::Gap(_) => type_id::GAP,
             Self::Opaque(_) => type_id::OPAQUE,
             Self::Source(_) => type_id::SOURCE,
+            Self::OrderEvent(_) => type_id::ORDER_EVENT,
+            Self::OrdersSnapshot(_) => type_id::ORDERS_SNAPSHOT,
+            Self::TextTrade(_) => type_id::TEXT_TRADE,
+            Self::CountedSnapshot(_) => type_id::COUNTED_SNAPSHOT,
         }
     }
 
@@ -1077,6 +1154,10 @@ impl<'a> Record<'a> {
             Self::Gap(_) => "gap",
             Self::Opaque(_) => "opaque",
             Self::Source(_) => "source",
+            Self::OrderEvent(_) => "order_event",
+            Self::OrdersSnapshot(_) => "orders_snapshot",
+            Self::TextTrade(_) => "text_trade",
+            Self::CountedSnapshot(_) => "counted_snapshot",
         }
     }
 
@@ -1091,6 +1172,10 @@ impl<'a> Record<'a> {
             Self::Gap(r) => &r.head,
             Self::Opaque(r) => &r.head,
             Self::Source(r) => &r.head,
+            Self::OrderEvent(r) => &r.head,
+            Self::OrdersSnapshot(r) => &r.head,
+            Self::TextTrade(r) => &r.head,
+            Self::CountedSnapshot(r) => &r.book.head,
         }
     }
 
@@ -1106,6 +1191,10 @@ impl<'a> Record<'a> {
             Self::Gap(r) => r.symbol,
             Self::Opaque(r) => r.symbol,
             Self::Source(r) => r.name,
+            Self::OrderEvent(r) => r.symbol,
+            Self::OrdersSnapshot(r) => r.symbol,
+            Self::TextTrade(r) => r.symbol,
+            Self::CountedSnapshot(r) => r.book.symbol,
         }
     }
 
@@ -1120,6 +1209,10 @@ impl<'a> Record<'a> {
             Self::Gap(r) => r.symbol = symbol,
             Self::Opaque(r) => r.symbol = symbol,
             Self::Source(r) => r.name = symbol,
+            Self::OrderEvent(r) => r.symbol = symbol,
+            Self::OrdersSnapshot(r) => r.symbol = symbol,
+            Self::TextTrade(r) => r.symbol = symbol,
+            Self::CountedSnapshot(r) => r.book.symbol = symbol,
         }
         self
     }
@@ -1135,6 +1228,10 @@ impl<'a> Record<'a> {
             Self::Gap(r) => r.encoded_len(),
             Self::Opaque(r) => r.encoded_len(),
             Self::Source(r) => r.encoded_len(),
+            Self::OrderEvent(r) => r.encoded_len(),
+            Self::OrdersSnapshot(r) => r.encoded_len(),
+            Self::TextTrade(r) => r.encoded_len(),
+            Self::CountedSnapshot(r) => r.encoded_len(),
         }
     }
 
@@ -1163,6 +1260,10 @@ impl<'a> Record<'a> {
             Self::Gap(r) => r.write(put),
             Self::Opaque(r) => r.write(put),
             Self::Source(r) => r.write(put),
+            Self::OrderEvent(r) => r.write(put),
+            Self::OrdersSnapshot(r) => r.write(put),
+            Self::TextTrade(r) => r.write(put),
+            Self::CountedSnapshot(r) => r.write(put),
         }
     }
 }

@@ -4,7 +4,10 @@
 
 mod samples;
 
-use chronicle_protocol::{EncodeError, Head, Level, Opaque, OpaqueReason, Quote, Record, Scale};
+use chronicle_protocol::{
+    BookOrder, CountedSnapshot, EncodeError, Head, Level, Opaque, OpaqueReason, Quote, Record, RecordFlags, Scale,
+    TextTrade,
+};
 use samples::{bytes, samples};
 
 #[test]
@@ -49,14 +52,38 @@ fn what_no_payload_can_hold_is_refused() {
     let head = Head { qty: Scale::fixed(1), ..Head::default() };
     let opaque = Opaque { head, reason: OpaqueReason::NoSymbol, symbol: "", bytes: b"" };
     assert_eq!(opaque.encode(&mut out), Err(EncodeError::ScaleWithoutNumbers));
+    for (_, record, _) in samples() {
+        match record {
+            Record::TextTrade(trade) => {
+                let id = "x".repeat(256);
+                assert_eq!(TextTrade { id: &id, ..trade }.encode(&mut out), Err(EncodeError::IdLen { len: 256 }));
+                assert!(TextTrade { id: &id[..255], ..trade }.encode(&mut out).is_ok());
+            }
+            Record::CountedSnapshot(counted) => {
+                let counted = CountedSnapshot { bid_counts: &[], ..counted };
+                assert_eq!(counted.encode(&mut out), Err(EncodeError::CountsDiffer { levels: 1, counts: 0 }));
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]
 fn accessors_answer_for_every_type() {
     let names: Vec<_> = samples().iter().map(|(_, r, _)| (r.type_id(), r.type_name())).collect();
-    for expected in
-        [(1, "book_delta"), (2, "book_snapshot"), (3, "trade"), (4, "quote"), (5, "gap"), (6, "opaque"), (7, "source")]
-    {
+    for expected in [
+        (1, "book_delta"),
+        (2, "book_snapshot"),
+        (3, "trade"),
+        (4, "quote"),
+        (5, "gap"),
+        (6, "opaque"),
+        (7, "source"),
+        (8, "order_event"),
+        (9, "orders_snapshot"),
+        (10, "text_trade"),
+        (11, "counted_snapshot"),
+    ] {
         assert!(names.contains(&expected), "{expected:?}");
     }
     for (name, record, _) in samples() {
@@ -77,4 +104,8 @@ fn accessors_answer_for_every_type() {
     assert_eq!(quote.head.price.decimal(quote.bid_price).to_string(), "61800.20");
     assert_eq!(quote.head.qty.decimal(quote.bid_qty).to_string(), "2.5");
     assert_eq!(format!("{:?}", Level::new(-3, 4)), "-3 x 4");
+    assert_eq!(format!("{:?}", BookOrder::new(7, -3, 4)), "#7 -3 x 4");
+    let last_of_a_snapshot = RecordFlags::LAST.with(RecordFlags::SNAPSHOT);
+    assert_eq!(last_of_a_snapshot, RecordFlags(160), "Databento's bits");
+    assert!(RecordFlags(168).has(last_of_a_snapshot) && !RecordFlags(40).has(last_of_a_snapshot));
 }

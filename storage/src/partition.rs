@@ -36,9 +36,9 @@ use std::path::{Path, PathBuf};
 
 pub use crate::growing::Committed;
 
-/// `type_id` of a book snapshot: where reading may begin. Archives cut their blocks there; what else storage knows about
-/// records is in [`crate::tally`].
-pub const BOOK_SNAPSHOT: u16 = 2;
+/// `type_id`s of a book's snapshots, by price, by order, and by price with the number of orders: where reading may begin.
+/// Archives cut their blocks there; what else storage knows about records is in [`crate::tally`].
+pub const BOOK_SNAPSHOTS: [u16; 3] = [2, 9, 11];
 
 /// The fixed part of a partition's header.
 fn spec(id: &PartitionId) -> Spec {

@@ -21,7 +21,7 @@
 use crate::{
     Error, Result,
     archive::{ColdFile, layout::ZSTD_MAGIC},
-    partition::{BOOK_SNAPSHOT, PartitionFile, Tail},
+    partition::{BOOK_SNAPSHOTS, PartitionFile, Tail},
     queue::{Queue, ReadError, Start, Subscriber, SubscriberOptions},
     root::{Date, Name, PartitionId, Root, Stream, Tier},
 };
@@ -282,7 +282,7 @@ impl<P: Platform> FrameFile<P> {
                 let mut last = None;
                 while self.advance()? {
                     let Some(frame) = self.current().filter(|frame| frame.time_ns <= time_ns) else { break };
-                    if frame.type_id == BOOK_SNAPSHOT {
+                    if BOOK_SNAPSHOTS.contains(&frame.type_id) {
                         last = Some(Place { block: 0, offset: frame.offset, seq: frame.seq });
                     }
                 }
@@ -538,7 +538,7 @@ impl<P: Platform> Cold<P> {
             let mut found = None;
             while self.next_seq < end && self.advance()? {
                 let Some(frame) = self.current().filter(|frame| frame.time_ns <= time_ns) else { break };
-                if frame.type_id == BOOK_SNAPSHOT {
+                if BOOK_SNAPSHOTS.contains(&frame.type_id) {
                     found = Some(Place { block: i, offset: frame.offset, seq: frame.seq });
                 }
             }

@@ -6,12 +6,12 @@
 
 use crate::{
     meta::{Meta, Range},
-    partition::BOOK_SNAPSHOT,
+    partition::BOOK_SNAPSHOTS,
     root::Stream,
 };
 
-/// `type_id` of a book delta.
-pub const BOOK_DELTA: u16 = 1;
+/// `type_id`s of what changes a book: by price, by order.
+pub const BOOK_DELTAS: [u16; 2] = [1, 8];
 /// `type_id` of a gap.
 pub const GAP: u16 = 5;
 /// Bit of a frame's flags: the record takes no part in the book, or repeats one that was there before.
@@ -24,7 +24,7 @@ pub const MARKS_AT: usize = 28;
 pub(crate) struct Tally {
     /// All frames, and those with [`NOT_APPLIED`].
     frames: [u64; 2],
-    /// Book deltas, and those with [`NOT_APPLIED`].
+    /// What changes a book, and what of it has [`NOT_APPLIED`].
     deltas: [u64; 2],
     /// Snapshots, and the refinery's among them.
     snapshots: [u64; 2],
@@ -44,8 +44,8 @@ impl Tally {
         add(&mut self.frames, not_applied);
         if stream == Stream::Book {
             match type_id {
-                BOOK_DELTA => add(&mut self.deltas, not_applied),
-                BOOK_SNAPSHOT => {
+                delta if BOOK_DELTAS.contains(&delta) => add(&mut self.deltas, not_applied),
+                snapshot if BOOK_SNAPSHOTS.contains(&snapshot) => {
                     let ours = payload.get(MARKS_AT).is_some_and(|marks| marks & 1 != 0);
                     add(&mut self.snapshots, ours.into());
                     if ours {

@@ -31,7 +31,7 @@ use crate::{
     },
     growing::SEAL_AT,
     meta::{self, Meta},
-    partition::{BOOK_SNAPSHOT, PartitionFile, Tail},
+    partition::{BOOK_SNAPSHOTS, PartitionFile, Tail},
     queue::{
         self,
         layout::{CONTROL_MAGIC, CURSOR_MAGIC, INDEX_MAGIC as QUEUE_INDEX_MAGIC},
@@ -833,7 +833,7 @@ impl<'a> Frames<'a> {
                 Decoded::Frame { header, payload, len } => {
                     let (type_id, flags) = (header.type_id.get(), header.flags.get());
                     self.tally.take(stream, type_id, flags, header.time_ns.get(), payload);
-                    if count == 0 && (header.type_id.get() == BOOK_SNAPSHOT) != block.opens_with_snapshot {
+                    if count == 0 && BOOK_SNAPSHOTS.contains(&type_id) != block.opens_with_snapshot {
                         return Err(wrong("flag for a snapshot at its start is wrong".into()));
                     }
                     let time = header.time_ns.get();

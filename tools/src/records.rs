@@ -7,7 +7,7 @@ use chronicle::{
         message::read,
         orders::{Action, Order, Reason, Reply, ReplyKind},
     },
-    protocol::{Head, Level, Record, Scale, SnapshotSource},
+    protocol::{BookOrder, Head, Level, OrderCount, Record, Scale, Side, SnapshotSource},
 };
 use serde_json::{Value, json};
 use std::{
@@ -52,6 +52,7 @@ pub(crate) fn frame(out: &mut dyn Write, style: Style, frame: &Frame<'_>, payloa
         match &record {
             Ok(Record::BookDelta(d)) => what += &best(&d.head, d.bids, d.asks, style.levels),
             Ok(Record::BookSnapshot(s)) => what += &best(&s.head, s.bids, s.asks, style.levels),
+            Ok(Record::CountedSnapshot(s)) => what += &best(&s.book.head, s.book.bids, s.book.asks, style.levels),
             Ok(_) => {}
             Err(_) => _ = write!(what, "   {} bytes  {}", payload.len(), peek(payload)),
         }
@@ -214,10 +215,7 @@ fn brief(record: &Record<'_>) -> String {
             s.last_id,
             s.bids.len(),
             s.asks.len(),
-            match s.source {
-                SnapshotSource::Venue => "venue",
-                SnapshotSource::Refinery => "refinery",
-            }
+            maker(s.source)
         ),
         Record::Trade(t) => format!(
             "trade     {} id {}, {} × {}, {}",
@@ -244,6 +242,43 @@ fn brief(record: &Record<'_>) -> String {
             format!("opaque    {} ({}) {}", o.symbol, o.reason.as_str(), text.chars().take(100).collect::<String>())
         }
         Record::Source(s) => format!("source    {}", s.name),
+        Record::OrderEvent(o) => {
+            let mut text = format!("{:<9} {}", o.action.as_str(), o.symbol);
+            if o.order_id != 0 {
+                _ = write!(text, " order {}", o.order_id);
+            }
+            if let Some(side) = o.side {
+                _ = write!(text, " {}", side.as_str());
+            }
+            match o.price {
+                Some(price) => _ = write!(text, " {} × {}", head.price.decimal(price), head.qty.decimal(o.qty)),
+                None if o.qty != 0 => _ = write!(text, " {}", head.qty.decimal(o.qty)),
+                None => {}
+            }
+            text
+        }
+        Record::OrdersSnapshot(s) => format!(
+            "snapshot  {} seq {}, {} bid orders, {} ask orders, by the {}",
+            s.symbol,
+            s.sequence,
+            s.bids.len(),
+            s.asks.len(),
+            maker(s.source)
+        ),
+        Record::TextTrade(t) => format!(
+            "trade     {}{}{}, {} × {}, {}",
+            t.symbol,
+            if t.id.is_empty() { "" } else { " id " },
+            t.id,
+            head.price.decimal(t.price),
+            head.qty.decimal(t.qty),
+            match t.side {
+                Some(Side::Bid) => "buy",
+                Some(Side::Ask) => "sell",
+                None => "side not known",
+            }
+        ),
+        Record::CountedSnapshot(s) => brief(&Record::BookSnapshot(s.book)),
     }
 }
 
@@ -256,7 +291,7 @@ fn decoded(record: &Record<'_>) -> Value {
         }),
         Record::BookSnapshot(s) => json!({
             "kind": "book_snapshot", "symbol": s.symbol, "last_id": s.last_id, "last_event_ns": s.last_event_ns,
-            "source": match s.source { SnapshotSource::Venue => "venue", SnapshotSource::Refinery => "refinery" },
+            "source": maker(s.source),
             "opens_partition": s.opens_partition, "bids": levels(s.bids, head), "asks": levels(s.asks, head),
         }),
         Record::Trade(t) => json!({
@@ -279,6 +314,29 @@ fn decoded(record: &Record<'_>) -> Value {
         Record::Source(s) => json!({
             "kind": "source", "name": s.name, "sha256": s.sha256.map(|sha256| hex(&sha256)),
         }),
+        Record::OrderEvent(o) => json!({
+            "kind": "order_event", "symbol": o.symbol, "action": o.action.as_str(), "side": o.side.map(Side::as_str),
+            "order_id": o.order_id, "price": o.price.map(|price| head.price.decimal(price).to_string()),
+            "qty": head.qty.decimal(o.qty).to_string(), "sequence": o.sequence, "flags": o.flags.0, "channel": o.channel,
+        }),
+        Record::OrdersSnapshot(s) => json!({
+            "kind": "orders_snapshot", "symbol": s.symbol, "sequence": s.sequence, "last_event_ns": s.last_event_ns,
+            "source": maker(s.source), "opens_partition": s.opens_partition,
+            "bids": orders(s.bids, head), "asks": orders(s.asks, head),
+        }),
+        Record::TextTrade(t) => json!({
+            "kind": "text_trade", "symbol": t.symbol, "trade_id": t.id, "side": t.side.map(Side::as_str),
+            "price": head.price.decimal(t.price).to_string(), "qty": head.qty.decimal(t.qty).to_string(),
+            "sequence": t.sequence, "flags": t.flags.0,
+        }),
+        Record::CountedSnapshot(s) => {
+            let mut value = decoded(&Record::BookSnapshot(s.book));
+            let counts = |counts: &[OrderCount]| counts.iter().map(OrderCount::get).collect::<Vec<_>>();
+            value["kind"] = "counted_snapshot".into();
+            value["bid_counts"] = counts(s.bid_counts).into();
+            value["ask_counts"] = counts(s.ask_counts).into();
+            value
+        }
     };
     if let Some(value) = value.as_object_mut() {
         for (name, ns) in
@@ -290,6 +348,23 @@ fn decoded(record: &Record<'_>) -> Value {
         }
     }
     value
+}
+
+const fn maker(source: SnapshotSource) -> &'static str {
+    match source {
+        SnapshotSource::Venue => "venue",
+        SnapshotSource::Refinery => "refinery",
+    }
+}
+
+fn orders(orders: &[BookOrder], head: &Head) -> Value {
+    orders
+        .iter()
+        .map(|order| {
+            let (price, qty) = (head.price.decimal(order.price()), head.qty.decimal(order.qty()));
+            json!([order.order_id(), price.to_string(), qty.to_string()])
+        })
+        .collect()
 }
 
 fn levels(levels: &[Level], head: &Head) -> Value {

@@ -103,6 +103,7 @@ enum Kind {
     Gap,
     Opaque,
     Source,
+    OrderEvent,
     Order,
     Reply,
     Number(u16),
@@ -117,10 +118,11 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         "gap" => Kind::Gap,
         "opaque" => Kind::Opaque,
         "source" => Kind::Source,
+        "order-event" => Kind::OrderEvent,
         "order" => Kind::Order,
         "reply" => Kind::Reply,
         other => Kind::Number(other.parse().map_err(|_| {
-            "one of delta, snapshot, trade, quote, gap, opaque, source, order, reply, or the number of a type"
+            "one of delta, snapshot, trade, quote, gap, opaque, source, order-event, order, reply, or the number of a type"
                 .to_owned()
         })?),
     })
@@ -178,6 +180,10 @@ impl Filter {
             Some(Record::Gap(r)) => (Some(Kind::Gap), r.symbol),
             Some(Record::Opaque(r)) => (Some(Kind::Opaque), r.symbol),
             Some(Record::Source(_)) => (Some(Kind::Source), ""),
+            Some(Record::OrderEvent(r)) => (Some(Kind::OrderEvent), r.symbol),
+            Some(Record::OrdersSnapshot(r)) => (Some(Kind::Snapshot), r.symbol),
+            Some(Record::TextTrade(r)) => (Some(Kind::Trade), r.symbol),
+            Some(Record::CountedSnapshot(r)) => (Some(Kind::Snapshot), r.book.symbol),
             None => match &said {
                 Some(Said::Order(order)) => (Some(Kind::Order), order.symbol()),
                 Some(Said::Reply(_)) => (Some(Kind::Reply), ""),

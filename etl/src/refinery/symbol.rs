@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
+    without_counts,
 };
 use crate::book::Book;
 use crate::venue::{Follows, Ids, Joins, Rules};
@@ -68,7 +69,7 @@ impl Kept {
 
     fn record(&self) -> Record<'_> {
         match Record::parse(self.type_id, &self.payload) {
-            Ok(record) => record,
+            Ok(record) => without_counts(record),
             Err(malformed) => panic!("bug: a record that was read before is refused now: {malformed}"),
         }
     }
@@ -403,6 +404,7 @@ impl Symbol {
     ) -> Result<(), S::Error> {
         let kept_record = Record::parse(item.type_id, item.payload);
         let Ok(record) = kept_record else { unreachable!("bug: it was a record when it came in") };
+        let record = without_counts(record);
         let date = Date::of_ns(time);
         if self.is_sealed(date) {
             return self.late(cx, item, &record, stream_without_time(&record), date);
@@ -448,7 +450,9 @@ impl Symbol {
                 self.go_back(cx, gap, time)?;
                 (Stream::Opaque, true)
             }
-            Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => (Stream::Opaque, true),
+            Record::TextTrade(_) => (Stream::Trades, true),
+            // Books by order are not followed yet.
+            _ => (Stream::Opaque, true),
         };
         let date = self.open_day(Date::of_ns(time));
         let counts = self.counts(cx, date, stream);
@@ -938,9 +942,9 @@ impl Symbol {
 fn stream_of(record: &Record<'_>) -> Stream {
     match record {
         Record::BookDelta(_) | Record::BookSnapshot(_) => Stream::Book,
-        Record::Trade(_) => Stream::Trades,
+        Record::Trade(_) | Record::TextTrade(_) => Stream::Trades,
         Record::Quote(_) => Stream::Quotes,
-        Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => Stream::Opaque,
+        _ => Stream::Opaque,
     }
 }
 

@@ -302,7 +302,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
                 self.counts.quotes += 1;
                 None
             }
-            Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => {
+            _ => {
                 self.counts.opaque += 1;
                 None
             }

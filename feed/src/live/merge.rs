@@ -155,7 +155,7 @@ fn kind_of(record: &Record<'_>) -> Option<(Kind, u64)> {
         Record::BookSnapshot(r) => (Kind::Book, r.last_id),
         Record::Trade(r) => (Kind::Trade, r.trade_id),
         Record::Quote(r) => (Kind::Quote, r.update_id),
-        Record::Gap(_) | Record::Opaque(_) | Record::Source(_) => return None,
+        _ => return None,
     })
 }
 

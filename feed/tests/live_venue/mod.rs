@@ -357,7 +357,7 @@ fn line(record: &Record<'_>) -> Option<String> {
         Record::Opaque(r) => {
             format!("{} [{}] {}", r.reason.as_str(), r.symbol, String::from_utf8_lossy(r.bytes))
         }
-        Record::Source(_) => return None,
+        _ => return None,
     })
 }
 

@@ -79,6 +79,6 @@ pub(crate) fn assert_same(record: &Record<'_>, line: &str, only_symbol: &str) ->
             0
         }
         Record::Opaque(opaque) => panic!("kept verbatim, {}: {line}", opaque.reason.as_str()),
-        Record::Gap(_) | Record::Source(_) => panic!("a recording has no such records: {line}"),
+        _ => panic!("a recording has no such records: {line}"),
     }
 }

@@ -1,8 +1,9 @@
 //! One record of every type, with every optional part once present and once absent, and its bytes written by hand.
 
 use chronicle_protocol::{
-    BookDelta, BookSnapshot, Gap, GapCause, Head, Level, Opaque, OpaqueReason, OrderType, Quote, Record, Scale,
-    SnapshotSource, Source, Trade,
+    BookDelta, BookOrder, BookSnapshot, CountedSnapshot, Gap, GapCause, Head, Level, Opaque, OpaqueReason, OrderAction,
+    OrderCount, OrderEvent, OrderType, OrdersSnapshot, Quote, Record, RecordFlags, Scale, Side, SnapshotSource, Source,
+    TextTrade, Trade,
 };
 
 /// A record, and the bytes that another implementation must give for it: hex, blanks for the eye.
@@ -19,8 +20,13 @@ const TIMES: Head = Head {
 const BIDS: [Level; 2] = [Level::new(6_183_763_000_000, 0), Level::new(-1, 5)];
 const ASKS: [Level; 1] = [Level::new(i64::MAX, i64::MIN)];
 
+const ORDERS: [BookOrder; 3] =
+    [BookOrder::new(u64::MAX, 2, 3), BookOrder::new(1, 2, i64::MIN), BookOrder::new(4, -2, 5)];
+const COUNTS: [OrderCount; 3] = [OrderCount::new(5), OrderCount::new(0), OrderCount::new(u32::MAX)];
+
 pub(crate) fn samples() -> Vec<Sample> {
     let spot = Head { transact_ns: 0, price: Scale::fixed(8), qty: Scale::fixed(8), ..TIMES };
+    let nanos = Head { price: Scale::trimmed(9), ..TIMES };
     let futures = Head { price: Scale::fixed(1), qty: Scale::trimmed(3), ..TIMES };
     vec![
         (
@@ -183,6 +189,125 @@ pub(crate) fn samples() -> Vec<Sample> {
             Record::Source(Source { head: TIMES, sha256: None, name: "live" }),
             "0807060504030201 1817161514131211 2827262524232221 00 00 00 04 00000000 \
              0000000000000000 0000000000000000 0000000000000000 0000000000000000 6c697665",
+        ),
+        (
+            "order event, part of a snapshot",
+            Record::OrderEvent(OrderEvent {
+                head: nanos,
+                action: OrderAction::Add,
+                side: Some(Side::Bid),
+                order_id: 6_412_777_162_812,
+                price: Some(4_799_000_000_000),
+                qty: 2,
+                sequence: 682,
+                flags: RecordFlags(40),
+                channel: 0,
+                symbol: "ESH4",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 f7 00 01 04 29280000 \
+             3c084e17d5050000 00b6b05a5d040000 0200000000000000 aa02000000000000 45534834",
+        ),
+        (
+            "order event without order, price and side, the last of its event",
+            Record::OrderEvent(OrderEvent {
+                head: nanos,
+                action: OrderAction::Clear,
+                side: None,
+                order_id: 0,
+                price: None,
+                qty: 0,
+                sequence: 0,
+                flags: RecordFlags::LAST,
+                channel: 255,
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 f7 00 01 01 0480ff00 \
+             0000000000000000 0000000000000000 0000000000000000 0000000000000000 42",
+        ),
+        (
+            "snapshot of orders by the refinery",
+            Record::OrdersSnapshot(OrdersSnapshot {
+                head: nanos,
+                sequence: 4960,
+                last_event_ns: 9,
+                source: SnapshotSource::Refinery,
+                opens_partition: true,
+                bids: &ORDERS[..2],
+                asks: &ORDERS[2..],
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 f7 00 01 01 03000000 \
+             6013000000000000 0900000000000000 02000000 01000000 \
+             ffffffffffffffff 0200000000000000 0300000000000000 \
+             0100000000000000 0200000000000000 0000000000000080 \
+             0400000000000000 feffffffffffffff 0500000000000000 42",
+        ),
+        (
+            "snapshot of orders by the venue, empty",
+            Record::OrdersSnapshot(OrdersSnapshot {
+                head: nanos,
+                sequence: 0,
+                last_event_ns: 0,
+                source: SnapshotSource::Venue,
+                opens_partition: false,
+                bids: &[],
+                asks: &[],
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 f7 00 01 01 00000000 \
+             0000000000000000 0000000000000000 00000000 00000000 42",
+        ),
+        (
+            "trade with a text id",
+            Record::TextTrade(TextTrade {
+                head: futures,
+                id: "c0ffee-1",
+                price: -4,
+                qty: 5,
+                side: Some(Side::Ask),
+                sequence: 6,
+                flags: RecordFlags(130),
+                symbol: "XBTUSD",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 ff fd 02 06 02088200 \
+             fcffffffffffffff 0500000000000000 0600000000000000 6330666665652d31 584254555344",
+        ),
+        (
+            "trade without id and side",
+            Record::TextTrade(TextTrade {
+                head: futures,
+                id: "",
+                price: 4,
+                qty: 5,
+                side: None,
+                sequence: 0,
+                flags: RecordFlags(0),
+                symbol: "B",
+            }),
+            "0807060504030201 1817161514131211 2827262524232221 ff fd 02 01 00000000 \
+             0400000000000000 0500000000000000 0000000000000000 42",
+        ),
+        (
+            "counted snapshot",
+            Record::CountedSnapshot(CountedSnapshot {
+                book: BookSnapshot {
+                    head: spot,
+                    last_id: 7,
+                    last_event_ns: 0,
+                    source: SnapshotSource::Venue,
+                    opens_partition: false,
+                    bids: &ASKS,
+                    asks: &BIDS,
+                    symbol: "BTC",
+                },
+                bid_counts: &COUNTS[..1],
+                ask_counts: &COUNTS[1..],
+            }),
+            "0807060504030201 1817161514131211 0000000000000000 f8 f8 00 03 00000000 \
+             0700000000000000 01000000 02000000 0000000000000000 \
+             ffffffffffffff7f 0000000000000080 \
+             c03affc49f050000 0000000000000000 ffffffffffffffff 0500000000000000 \
+             05000000 00000000 ffffffff 425443",
         ),
     ]
 }

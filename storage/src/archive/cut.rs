@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     growing::SEAL_AT,
-    partition::BOOK_SNAPSHOT,
+    partition::BOOK_SNAPSHOTS,
 };
 use chronicle_core::{
     Begin, Fault, Header, Seal,
@@ -151,7 +151,7 @@ impl<P: Platform> SealedFile<P> {
                     return Err(Error::fault(&self.path, offset, fault));
                 }
                 Decoded::Frame { header, len, .. } => {
-                    let snapshot = header.type_id.get() == BOOK_SNAPSHOT;
+                    let snapshot = BOOK_SNAPSHOTS.contains(&header.type_id.get());
                     if count > 0 && (pos + len > most || (snapshot && pos >= SNAPSHOT_CUT as usize)) {
                         break;
                     }
