@@ -18,7 +18,7 @@
 use std::path::{Path, PathBuf};
 
 use chronicle_platform::{Platform, TroubleKind};
-use chronicle_storage::meta::{publish, read_small};
+use chronicle_storage::meta::{self, read_small};
 use chronicle_storage::partition::Committed;
 use chronicle_storage::raw::RawCursor;
 use chronicle_storage::root::{Date, Name, Root};
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::refinery::{Place, Refinery};
+use crate::refinery::{LatePolicy, Names, Place, Refinery};
 
 pub(crate) const MAGIC: [u8; 8] = *b"QREFINE1";
 const VERSION: u16 = 2;
@@ -51,7 +51,7 @@ const _: () = assert!(core::mem::offset_of!(HeaderLayout, crc) == 12);
 const _: () = assert!(core::mem::offset_of!(HeaderLayout, len) == 16);
 
 /// Where a venue's refinery stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Checkpoint {
     /// The last raw frame that is in it.
     pub(crate) cursor: Option<RawCursor>,
@@ -60,6 +60,17 @@ pub(crate) struct Checkpoint {
     /// What is durable of each partition that is not sealed.
     pub(crate) committed: Vec<(Place, Committed)>,
     /// Days of symbols to which nothing is added any more, and whose files may not say so yet.
+    pub(crate) sealing: Vec<(u32, Date)>,
+}
+
+/// What a checkpoint keeps of a shard, by the venue's numbers of its symbols.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    /// The states, serialized.
+    pub(crate) symbols: Vec<(u32, Vec<u8>)>,
+    /// What is durable of each partition that is not sealed.
+    pub(crate) committed: Vec<(Place, Committed)>,
+    /// Days to which nothing is added any more, and whose files may not say so yet.
     pub(crate) sealing: Vec<(u32, Date)>,
 }
 
@@ -79,12 +90,55 @@ fn crc(body: &[u8]) -> u32 {
     crc.finalize()
 }
 
-impl Checkpoint {
-    /// Makes it durable and visible at once.
-    pub(crate) fn publish<P: Platform>(&self, platform: &P, path: &Path) -> Result<()> {
-        publish(platform, path, &self.to_bytes())
-    }
+/// Makes a checkpoint durable and visible at once; how long it is.
+pub(crate) fn publish<P: Platform>(
+    platform: &P,
+    path: &Path,
+    cursor: Option<RawCursor>,
+    names: &Names,
+    late_policy: LatePolicy,
+    parts: Vec<Part>,
+) -> Result<usize> {
+    let bytes = to_bytes(cursor, names, late_policy, parts);
+    meta::publish(platform, path, &bytes)?;
+    Ok(bytes.len())
+}
 
+/// The bytes of a [`Checkpoint`], whose symbols the shards have serialized. Fields and elements follow each other in
+/// postcard, behind a sequence's count: <https://postcard.jamesmunns.com/wire-format>.
+fn to_bytes(cursor: Option<RawCursor>, names: &Names, late_policy: LatePolicy, parts: Vec<Part>) -> Vec<u8> {
+    let (mut symbols, mut committed, mut sealing) = (Vec::new(), Vec::new(), Vec::new());
+    for part in parts {
+        symbols.extend(part.symbols);
+        committed.extend(part.committed);
+        sealing.extend(part.sealing);
+    }
+    symbols.sort_unstable_by_key(|(number, _)| *number);
+    committed.sort_unstable_by_key(|(place, _): &(Place, Committed)| *place);
+    sealing.sort_unstable();
+    let mut bytes = vec![0; HEADER];
+    put(&mut bytes, &(cursor, names.venue(), symbols.len()));
+    for (_, symbol) in symbols {
+        bytes.extend(symbol);
+    }
+    put(&mut bytes, &(&**names.sources(), names.source(), late_policy, committed, sealing));
+    let body = &bytes[HEADER..];
+    let header = HeaderLayout {
+        magic: MAGIC,
+        version: VERSION.into(),
+        zero: 0.into(),
+        crc: crc(body).into(),
+        len: (body.len() as u64).into(),
+    };
+    bytes[..HEADER].copy_from_slice(header.as_bytes());
+    bytes
+}
+
+fn put(bytes: &mut Vec<u8>, value: &impl Serialize) {
+    *bytes = postcard::to_extend(value, std::mem::take(bytes)).expect("bug: a vector takes every byte");
+}
+
+impl Checkpoint {
     /// Reads it, if it is there.
     pub(crate) fn read<P: Platform>(platform: &P, path: &Path) -> Result<Option<Self>> {
         match read_small(platform, path, LEN_MAX) {
@@ -92,21 +146,6 @@ impl Checkpoint {
             Err(Error::Trouble(trouble)) if trouble.kind() == TroubleKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let bytes = postcard::to_extend(self, vec![0; HEADER]);
-        let mut bytes = bytes.expect("bug: a vector takes every byte");
-        let body = &bytes[HEADER..];
-        let header = HeaderLayout {
-            magic: MAGIC,
-            version: VERSION.into(),
-            zero: 0.into(),
-            crc: crc(body).into(),
-            len: (body.len() as u64).into(),
-        };
-        bytes[..HEADER].copy_from_slice(header.as_bytes());
-        bytes
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
@@ -142,27 +181,73 @@ impl Checkpoint {
 mod tests {
     use super::*;
 
-    fn checkpoint() -> Checkpoint {
-        Checkpoint {
-            cursor: Some(RawCursor { created_ns: 5, queue_id: [7; 16], seq: 9 }),
-            refinery: Refinery::new(Name::new("binance-spot").unwrap()).unwrap(),
-            committed: Vec::new(),
-            sealing: vec![(0, "2024-08-08".parse().unwrap())],
+    const CURSOR: RawCursor = RawCursor { created_ns: 5, queue_id: [7; 16], seq: 9 };
+
+    fn bytes_of(refinery: Refinery, parts: Vec<Part>) -> Vec<u8> {
+        to_bytes(Some(CURSOR), &refinery.into_parts().0, LatePolicy::Reject, parts)
+    }
+
+    /// One without symbols.
+    fn bytes() -> Vec<u8> {
+        let sealing = vec![(0, "2024-08-08".parse().unwrap())];
+        let refinery = Refinery::new(Name::new("binance-spot").unwrap()).unwrap();
+        bytes_of(refinery, vec![Part { sealing, ..Part::default() }])
+    }
+
+    /// Of a refinery with symbols, whatever the order in which the shards have them.
+    #[test]
+    fn what_shards_wrote_is_read_as_one() {
+        use crate::refinery::{RawFrame, Sink};
+        use chronicle_core::Append;
+        use chronicle_protocol::{Head, Quote, Record};
+        use std::convert::Infallible;
+
+        struct Nowhere;
+        impl Sink for Nowhere {
+            type Error = Infallible;
+            fn append(&mut self, _: Place, _: Append, _: &[u8]) -> std::result::Result<(), Infallible> {
+                Ok(())
+            }
+            fn seal(&mut self, _: Place) -> std::result::Result<(), Infallible> {
+                Ok(())
+            }
         }
+        let mut refinery = Refinery::new(Name::new("binance-spot").unwrap()).unwrap();
+        for symbol in ["A", "B", "C", "D"] {
+            let head = Head { exchange_ns: 86_400_000_000_000, ..Head::default() };
+            let (bid_price, bid_qty, ask_price, ask_qty) = (1, 1, 2, 1);
+            let quote = Quote { head, update_id: 7, bid_price, bid_qty, ask_price, ask_qty, symbol };
+            let record = Record::Quote(quote);
+            let mut payload = vec![0; record.encoded_len()];
+            record.encode(&mut payload).unwrap();
+            let frame = RawFrame { ingest_ns: 86_400_000_000_001, type_id: record.type_id(), payload: &payload };
+            refinery.frame(frame, &mut Nowhere).unwrap();
+        }
+        refinery.set_late_policy(LatePolicy::Reject);
+        let whole = postcard::to_allocvec(&refinery).unwrap();
+        let part = |numbers: &[u32]| {
+            let bytes = |n: &u32| (*n, postcard::to_allocvec(&refinery.symbols()[*n as usize]).unwrap());
+            Part { symbols: numbers.iter().map(bytes).collect(), ..Part::default() }
+        };
+        let bytes = bytes_of(refinery.clone(), vec![part(&[1, 3]), part(&[0, 2])]);
+        let read = Checkpoint::parse(Path::new("c"), &bytes).unwrap();
+        assert_eq!(postcard::to_allocvec(&read.refinery).unwrap(), whole);
+        assert_eq!(bytes, bytes_of(refinery.clone(), vec![part(&[0, 1, 2, 3])]));
     }
 
     #[test]
     fn there_and_back() {
-        let bytes = checkpoint().to_bytes();
+        let bytes = bytes();
         assert_eq!(&bytes[..12], b"QREFINE1\x02\0\0\0");
-        let again = Checkpoint::parse(Path::new("c"), &bytes).unwrap();
-        assert_eq!(again.to_bytes(), bytes);
+        let read = Checkpoint::parse(Path::new("c"), &bytes).unwrap();
+        assert_eq!((read.cursor, read.committed), (Some(CURSOR), Vec::new()));
+        assert_eq!(read.sealing, [(0, "2024-08-08".parse().unwrap())]);
     }
 
     /// A flipped bit or a lost byte must be seen: a wrong book would go on being wrong without anybody noticing.
     #[test]
     fn no_bit_can_be_flipped_and_no_byte_lost() {
-        let good = checkpoint().to_bytes();
+        let good = bytes();
         for bit in 0..good.len() * 8 {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -180,7 +265,7 @@ mod tests {
     fn hostile_bodies_are_refused() {
         let mut seed = 0x5eed_u64;
         for round in 0..2_000 {
-            let mut body = checkpoint().to_bytes().split_off(HEADER);
+            let mut body = bytes().split_off(HEADER);
             for _ in 0..=round % 4 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let at = (seed >> 33) as usize % body.len();

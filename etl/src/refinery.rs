@@ -40,19 +40,21 @@
 //! book.
 
 mod day;
+mod names;
+mod shard;
 mod symbol;
-
-use core::fmt;
-use std::collections::{BTreeMap, HashMap};
 
 use chronicle_core::Append;
 use chronicle_protocol::{Malformed, Record};
 use chronicle_storage::root::{Date, Name, Stream};
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::venue::{Rules, rules};
 
 pub use day::{Counts, Day, Gap, Partition};
+pub(crate) use names::Names;
+pub(crate) use shard::Shard;
 pub use symbol::Symbol;
 
 /// Bit 0 of a clean frame's flags: the record takes no part in the book, or repeats one that was there before.
@@ -123,6 +125,13 @@ pub struct RawFrame<'a> {
     pub type_id: u16,
     /// The record.
     pub payload: &'a [u8],
+}
+
+impl<'a> RawFrame<'a> {
+    /// The record, as the refinery sees it.
+    pub(crate) fn record(&self) -> Result<Record<'a>, Malformed> {
+        Record::parse(self.type_id, self.payload).map(without_counts)
+    }
 }
 
 /// A partition of this refinery's venue. `symbol` counts [`Refinery::symbols`].
@@ -213,20 +222,9 @@ impl std::error::Error for UnknownVenue {}
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Image", into = "Image")]
 pub struct Refinery {
-    venue: Name,
-    rules: &'static Rules,
-    symbols: Vec<Symbol>,
-    sources: Vec<Source>,
-    /// Index of the source that raw records now come from.
-    source: Option<u32>,
-    late_policy: LatePolicy,
-    /// By the venue's own text: what the hot path looks up.
-    by_text: HashMap<String, u32>,
-    /// By code: what decides.
-    by_code: BTreeMap<Name, u32>,
-    /// The symbol of the last frame.
-    last: Option<u32>,
-    scratch: Scratch,
+    names: Names,
+    /// All symbols, by their number.
+    shard: Shard,
 }
 
 /// Memory for the refinery's own records.
@@ -236,7 +234,7 @@ struct Scratch {
     bytes: Vec<u8>,
 }
 
-/// The part of a [`Refinery`] that a checkpoint keeps.
+/// The part of a [`Refinery`] that a checkpoint keeps, in the order in which [`crate::checkpoint`] writes it.
 #[derive(Serialize, Deserialize)]
 struct Image {
     venue: Name,
@@ -247,9 +245,11 @@ struct Image {
 }
 
 impl From<Refinery> for Image {
-    fn from(r: Refinery) -> Self {
-        let Refinery { venue, symbols, sources, source, late_policy, .. } = r;
-        Self { venue, symbols, sources, source, late_policy }
+    fn from(refinery: Refinery) -> Self {
+        let Refinery { names, shard } = refinery;
+        let sources = names.sources().to_vec();
+        let (source, late_policy) = (names.source(), shard.late_policy);
+        Self { venue: names.venue().clone(), symbols: shard.symbols, sources, source, late_policy }
     }
 }
 
@@ -258,10 +258,9 @@ impl TryFrom<Image> for Refinery {
 
     fn try_from(image: Image) -> Result<Self, UnknownVenue> {
         let Image { venue, symbols, sources, source, late_policy } = image;
-        let mut this = Self::new(venue)?;
-        this.by_code = (0..).zip(&symbols).map(|(i, s)| (s.code().clone(), i)).collect();
-        this.by_text = (0..).zip(&symbols).map(|(i, s)| (s.raw().to_owned(), i)).collect();
-        Ok(Self { symbols, sources, source, late_policy, ..this })
+        let Some(rules) = rules(venue.as_str()) else { return Err(UnknownVenue { venue }) };
+        let names = Names::new(venue, &symbols, sources, source);
+        Ok(Self { names, shard: Shard::new(rules, late_policy, symbols) })
     }
 }
 
@@ -276,11 +275,18 @@ struct Context<'a, S> {
 
 /// A raw record on its way.
 #[derive(Clone, Copy, Debug)]
-struct Item<'a> {
-    ingest_ns: u64,
-    type_id: u16,
-    source: Option<u32>,
-    payload: &'a [u8],
+pub(crate) struct Item<'a> {
+    pub(crate) ingest_ns: u64,
+    pub(crate) type_id: u16,
+    pub(crate) source: Option<u32>,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Item<'a> {
+    pub(crate) fn of(frame: RawFrame<'a>, source: Option<u32>) -> Self {
+        let RawFrame { ingest_ns, type_id, payload } = frame;
+        Self { ingest_ns, type_id, source, payload }
+    }
 }
 
 /// A book does not keep how many orders stand at its levels: to the refinery such a snapshot is one as any other. The
@@ -299,42 +305,31 @@ impl Refinery {
     ///
     /// There are no rules for it.
     pub fn new(venue: Name) -> Result<Self, UnknownVenue> {
-        let Some(rules) = rules(venue.as_str()) else { return Err(UnknownVenue { venue }) };
-        Ok(Self {
-            venue,
-            rules,
-            symbols: Vec::new(),
-            sources: Vec::new(),
-            source: None,
-            late_policy: LatePolicy::default(),
-            by_text: HashMap::new(),
-            by_code: BTreeMap::new(),
-            last: None,
-            scratch: Scratch::default(),
-        })
+        let (symbols, sources, late_policy) = (Vec::new(), Vec::new(), LatePolicy::default());
+        Image { venue, symbols, sources, source: None, late_policy }.try_into()
     }
 
     /// The venue.
     #[must_use]
     pub fn venue(&self) -> &Name {
-        &self.venue
+        self.names.venue()
     }
 
     /// All symbols, in the order in which they were met.
     #[must_use]
     pub fn symbols(&self) -> &[Symbol] {
-        &self.symbols
+        self.shard.symbols()
     }
 
     /// All sources, in the order in which they were met.
     #[must_use]
     pub fn sources(&self) -> &[Source] {
-        &self.sources
+        self.names.sources()
     }
 
     /// What happens to late records of days that are opened from now on.
     pub fn set_late_policy(&mut self, policy: LatePolicy) {
-        self.late_policy = policy;
+        self.shard.late_policy = policy;
     }
 
     /// Takes the next raw frame.
@@ -343,23 +338,16 @@ impl Refinery {
     ///
     /// See [`FrameError`]. After [`FrameError::Malformed`] the state is as before.
     pub fn frame<S: Sink>(&mut self, frame: RawFrame<'_>, sink: &mut S) -> Result<(), FrameError<S::Error>> {
-        let record = without_counts(Record::parse(frame.type_id, frame.payload).map_err(FrameError::Malformed)?);
-        if let Record::Source(source) = record {
-            self.take_source(source.name, source.sha256);
-            return Ok(());
-        }
-        let symbol = self.symbol_of(record.symbol());
-        let item =
-            Item { ingest_ns: frame.ingest_ns, type_id: frame.type_id, source: self.source, payload: frame.payload };
-        let (state, mut context) = self.context(symbol, sink);
-        state.take(&mut context, item, &record).map_err(FrameError::Sink)
+        let record = frame.record().map_err(FrameError::Malformed)?;
+        let shard = &mut self.shard;
+        let Some(symbol) = self.names.whose(&record, |_, symbol| shard.begin(symbol)) else { return Ok(()) };
+        let item = Item::of(frame, self.names.source());
+        shard.take(symbol, item, &record, sink).map_err(FrameError::Sink)
     }
 
     /// Says that the raw stream lost frames here. Where ids turn out to be missing next, this is the cause.
     pub fn raw_lost(&mut self) {
-        for symbol in &mut self.symbols {
-            symbol.raw_lost();
-        }
+        self.shard.raw_lost();
     }
 
     /// Seals every open day, whatever may still come. Records that wait are let go first.
@@ -377,69 +365,11 @@ impl Refinery {
     ///
     /// The sink's.
     pub fn seal_until<S: Sink>(&mut self, last: Date, sink: &mut S) -> Result<(), S::Error> {
-        for symbol in 0..self.symbols.len() as u32 {
-            let (state, mut context) = self.context(symbol, sink);
-            state.seal_until(&mut context, last)?;
-        }
-        Ok(())
+        self.shard.seal_until(last, sink)
     }
 
-    /// Days of symbols that changed since the last call, and since the state was read from a checkpoint.
-    pub(crate) fn take_changed(&mut self) -> Vec<(u32, Date)> {
-        let mut changed = Vec::new();
-        for (index, symbol) in (0..).zip(&mut self.symbols) {
-            changed.extend(symbol.take_changed().map(|date| (index, date)));
-        }
-        changed
-    }
-
-    fn context<'a, S>(&'a mut self, symbol: u32, sink: &'a mut S) -> (&'a mut Symbol, Context<'a, S>) {
-        let context =
-            Context { sink, rules: self.rules, symbol, late_policy: self.late_policy, scratch: &mut self.scratch };
-        (&mut self.symbols[symbol as usize], context)
-    }
-
-    fn take_source(&mut self, name: &str, sha256: Option<[u8; 32]>) {
-        let known = self.sources.iter().position(|s| s.name == name && s.sha256 == sha256);
-        let index = known.unwrap_or_else(|| {
-            self.sources.push(Source { name: name.to_owned(), sha256 });
-            self.sources.len() - 1
-        });
-        self.source = Some(index as u32);
-    }
-
-    /// The state of a symbol; a code that two symbols would share belongs to the first of them, and nothing of the
-    /// second is guessed to be the same: it goes where records without symbol go.
-    fn symbol_of(&mut self, text: &str) -> u32 {
-        if let Some(last) = self.last
-            && self.symbols[last as usize].raw() == text
-        {
-            return last;
-        }
-        let symbol = match self.by_text.get(text) {
-            Some(symbol) => *symbol,
-            None => self.new_symbol(text),
-        };
-        self.last = Some(symbol);
-        symbol
-    }
-
-    #[cold]
-    fn new_symbol(&mut self, text: &str) -> u32 {
-        let no_symbol = || Name::new(NO_SYMBOL).expect("bug: the code of no symbol is a name");
-        let code = match Name::of_symbol(text) {
-            Ok(code) if !self.by_code.contains_key(&code) && code.as_str() != NO_SYMBOL => code,
-            _ => no_symbol(),
-        };
-        if let Some(symbol) = self.by_code.get(&code) {
-            // Not remembered by its text: hostile symbols must not fill the memory.
-            return *symbol;
-        }
-        let symbol = self.symbols.len() as u32;
-        let raw = if code.as_str() == NO_SYMBOL { "" } else { text };
-        self.symbols.push(Symbol::new(code.clone(), raw.to_owned()));
-        self.by_code.insert(code, symbol);
-        self.by_text.insert(raw.to_owned(), symbol);
-        symbol
+    /// The names, and the states that are dealt out to shards.
+    pub(crate) fn into_parts(self) -> (Names, Shard) {
+        (self.names, self.shard)
     }
 }

@@ -6,7 +6,7 @@
 use chronicle_storage::root::{Date, Name, Stream, TimeNs};
 use serde::Serialize;
 
-use crate::refinery::{Counts, Gap, Refinery};
+use crate::refinery::{Counts, Gap, Refinery, Symbol};
 
 /// The whole report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -104,7 +104,11 @@ impl Report {
 
     /// Adds the rows of one more venue, behind those that are there.
     pub fn add(&mut self, refinery: &Refinery) {
-        for symbol in refinery.symbols() {
+        self.add_symbols(refinery.venue(), refinery.symbols());
+    }
+
+    pub(crate) fn add_symbols(&mut self, venue: &Name, symbols: &[Symbol]) {
+        for symbol in symbols {
             self.waiting += symbol.waiting();
             self.absurd_time += symbol.absurd_time();
             self.overdue += symbol.overdue();
@@ -114,7 +118,7 @@ impl Report {
                 let Counts { events, applied, dropped_before_snapshot, duplicates, not_applied, late, snapshots } =
                     counts;
                 self.partitions.push(PartitionReport {
-                    venue: refinery.venue().clone(),
+                    venue: venue.clone(),
                     symbol: symbol.code().clone(),
                     date,
                     stream,
@@ -125,6 +129,15 @@ impl Report {
                 });
             }
         }
+    }
+
+    /// Adds another report, of other venues, behind this one.
+    pub fn join(&mut self, other: Self) {
+        let Self { partitions, waiting, absurd_time, overdue } = other;
+        self.partitions.extend(partitions);
+        self.waiting += waiting;
+        self.absurd_time += absurd_time;
+        self.overdue += overdue;
     }
 
     /// Puts the rows in their order.

@@ -185,6 +185,16 @@ impl<P: Platform> PartitionWriter<P> {
         self.file.flush()
     }
 
+    /// Writes the buffer, so that whoever reads the file finds it there. It is *not* durable: for that,
+    /// [`PartitionWriter::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PartitionWriter::append`].
+    pub fn show(&mut self) -> Result<()> {
+        self.file.write_out().map(drop)
+    }
+
     /// Writes the buffer and closes the file, to have fewer files open. What was written is *not* durable, and must not
     /// enter a checkpoint before [`PartitionWriter::reopen`] and [`PartitionWriter::flush`].
     ///

@@ -17,7 +17,7 @@
 use crate::{
     Error, Result,
     partition::Tail,
-    queue::{Queue, ReadError, Start, Subscriber, SubscriberOptions, layout as queue_layout},
+    queue::{Queue, ReadError, Start, Subscriber, SubscriberOptions, Waited, layout as queue_layout},
     reader::{FrameFile, list, not_an_event},
     root::{Date, Name, RawName, Root, Tier},
 };
@@ -451,6 +451,12 @@ impl<P: Platform> RawReader<P> {
         Ok(made)
     }
 
+    /// Whether what comes next is looked for in the hot queue: in memory, without asking the system.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.source, Source::Hot { .. })
+    }
+
     /// Waits until there may be more, at most `timeout`.
     ///
     /// # Errors
@@ -459,7 +465,11 @@ impl<P: Platform> RawReader<P> {
     pub fn wait(&mut self, timeout: Duration) -> Result<()> {
         match &mut self.source {
             Source::Hot { made, queue, .. } => {
-                queue.wait(timeout).map(|_| ()).or_else(not_an_event)?;
+                match queue.wait(timeout) {
+                    // It is still the one: who only asks for more must not open a file first.
+                    Ok(Waited::Ready) => return Ok(()),
+                    waited => waited.map(drop).or_else(not_an_event)?,
+                }
                 let made = *made;
                 let path = self.root.raw_queue(&self.venue);
                 if !self.held && queue_made(&self.platform, &path)? != Some(made) {
