@@ -273,6 +273,10 @@ impl<P: Platform> Shared<P> {
 
     /// Who goes while others of its group wait may be the one that was woken to lead: another one is.
     fn hand_on(&self, core: Guard<'_, P>) {
+        #[cfg(feature = "planted")]
+        if self.options.planted.swallows_lead {
+            return;
+        }
         if core.has_waiting()
             && !core.machine.is_poisoned()
             && core.leaders < core.leaders_max

@@ -103,6 +103,10 @@ pub struct Planted {
     pub machine: wal::Planted,
     /// Recovery takes a segment's existence as proof that the one before is whole.
     pub next_segment_proves: bool,
+    /// Not a bug but a missing net: who sleeps is woken, or sleeps for ever.
+    pub sleeps_unbounded: bool,
+    /// Who was woken to lead, and finds its own frame durable, goes without a word.
+    pub swallows_lead: bool,
 }
 
 impl Default for Options {

@@ -475,9 +475,17 @@ impl<P: Platform> Shared<P> {
 
     /// Sleeps while the word is `seen`. Without the lock.
     pub(super) fn sleep(&self, word: Word, seen: u32) {
-        if self.platform.wait_mut(&self.words, word.at(), seen, SLICE).is_err() {
+        if self.platform.wait_mut(&self.words, word.at(), seen, self.longest_sleep()).is_err() {
             std::thread::yield_now();
         }
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        #[cfg(feature = "planted")]
+        if self.options.planted.sleeps_unbounded {
+            return Duration::from_secs(24 * 3600);
+        }
+        SLICE
     }
 
     /// Tells everybody how far it has got.
