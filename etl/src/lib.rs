@@ -11,6 +11,7 @@
 //! | [`refinery`] | the state machine: raw frames in, partition writes out |
 //! | [`refine`] | the files around it: a root's raw streams into its partitions, from checkpoint to checkpoint |
 //! | [`report`] | what refining found |
+//! | [`symbols`] | the table that says who a symbol is, and when |
 //! | [`query`] | the book at a moment, and its minutes, from the partitions |
 //!
 //! What this crate never does: it reads no clock but the frames', parses no venue's text, never rounds a number, and
@@ -25,6 +26,7 @@ pub mod query;
 pub mod refine;
 pub mod refinery;
 pub mod report;
+pub mod symbols;
 pub mod venue;
 
 pub use error::{Error, Result};

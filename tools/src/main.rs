@@ -25,6 +25,7 @@ mod records;
 mod refine;
 mod run;
 mod stop;
+mod symbols;
 mod tail;
 mod tier;
 mod top;
@@ -71,6 +72,8 @@ enum Command {
     Import(import::Args),
     Refine(refine::Args),
     #[command(subcommand)]
+    Symbols(symbols::Command),
+    #[command(subcommand)]
     Tier(tier::Command),
     Book(book::Args),
     Export(export::Args),
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Feed(args) => feed::run(args),
         Command::Import(args) => import::run(args),
         Command::Refine(args) => refine::run(args),
+        Command::Symbols(command) => symbols::run(command),
         Command::Tier(command) => tier::run(command),
         Command::Book(args) => book::run(args),
         Command::Export(args) => export::run(args),

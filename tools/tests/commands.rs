@@ -40,12 +40,15 @@ fn move_to_cold(root: &Path) -> Ran {
     run(Command::new(BINARY).args(["tier", "run", "--once", "--now", "2024-08-12", "--json", "--root"]).arg(root))
 }
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 24] = [
     &["demo"],
     &["import"],
     &["refine"],
     &["tier"],
     &["tier", "run"],
+    &["symbols"],
+    &["symbols", "check"],
+    &["symbols", "resolve"],
     &["book"],
     &["export"],
     &["cat"],
