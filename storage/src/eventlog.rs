@@ -23,11 +23,12 @@
 //! ```
 //! # use chronicle_platform::sim::Sim;
 //! # use std::path::Path;
-//! use chronicle_storage::eventlog::{EventHeader, MmapReader, MmapWriter};
+//! use chronicle_storage::eventlog::{EventHeader, MmapReader, MmapWriter, Options};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (system, path) = (Sim::new(1), Path::new("/events.log"));
-//! let mut writer = MmapWriter::create_on(&system, path, 1 << 15)?;
+//! let bounded = Options { capacity: 1 << 15, max_bytes: 1 << 15, ..Options::default() };
+//! let mut writer = MmapWriter::create_with(&system, path, bounded)?;
 //! writer.write_event(&EventHeader::new(17, 1, 5), b"hello")?;
 //! writer.sync()?;
 //!
