@@ -28,6 +28,7 @@
 //! What a book never does: it is never cut to a depth, drops no level that was not removed, does not repair crossed
 //! prices, has no floats, knows no sequence numbers and no time.
 
+use core::cmp::Ordering;
 use core::fmt;
 use std::io;
 
@@ -56,6 +57,27 @@ impl fmt::Display for Unfit {
 
 impl core::error::Error for Unfit {}
 
+/// What applying a message met besides levels that were changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Levels that removed a price which was not there.
+    pub unknown_removals: u64,
+    /// Levels whose price had been in the same side of the message before.
+    pub repeated_prices: u64,
+}
+
+/// How the two best prices stand to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Touch {
+    /// The bid is below the ask, or one of them is missing.
+    #[default]
+    Apart,
+    /// They are equal.
+    Locked,
+    /// The bid is above the ask.
+    Crossed,
+}
+
 /// Levels of one side by key, ascending; the best is the last. A bid's key is its price, an ask's the price's
 /// complement, which turns the order round and, unlike minus, exists for every `i64`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,8 +95,9 @@ impl Default for Side {
 }
 
 impl Side {
+    /// Sets the quantity at a key, or removes it; says whether there was nothing to remove.
     #[inline]
-    fn set(&mut self, key: i64, qty: i64) {
+    fn set(&mut self, key: i64, qty: i64) -> bool {
         let at = self.chunks.partition_point(|c| c.first().is_some_and(|l| l.0 <= key)).saturating_sub(1);
         let chunk = &mut self.chunks[at];
         match chunk.binary_search_by_key(&key, |l| l.0) {
@@ -86,8 +109,8 @@ impl Side {
                     self.chunks.remove(at);
                 }
             }
-            // The venue removes what a snapshot of limited depth did not hold. Ordinary life.
-            Err(_) if qty == 0 => {}
+            // A snapshot of limited depth did not hold it, say.
+            Err(_) if qty == 0 => return true,
             Err(i) => {
                 chunk.insert(i, (key, qty));
                 self.len += 1;
@@ -97,6 +120,7 @@ impl Side {
                 }
             }
         }
+        false
     }
 
     fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, i64)> + '_ {
@@ -190,7 +214,7 @@ impl Book {
     /// # Errors
     ///
     /// None today: a snapshot alone always fits its own scales. The result is that of [`Book::apply`].
-    pub fn replace(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<(), Unfit> {
+    pub fn replace(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<Changes, Unfit> {
         *self = Self::new();
         self.apply(head, bids, asks)
     }
@@ -201,36 +225,33 @@ impl Book {
     ///
     /// [`Unfit`], and then nothing was applied.
     #[inline]
-    pub fn apply(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<(), Unfit> {
-        if !self.blank && self.price.agrees(head.price) && self.qty.agrees(head.qty) {
-            self.set_all(bids.iter().map(pair), asks.iter().map(pair));
-            return Ok(());
-        }
-        self.apply_scaled(head, bids, asks)
+    pub fn apply(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<Changes, Unfit> {
+        let unknown_removals = if !self.blank && self.price.agrees(head.price) && self.qty.agrees(head.qty) {
+            self.set_all(bids.iter().map(pair), asks.iter().map(pair))
+        } else {
+            self.apply_scaled(head, bids, asks)?
+        };
+        Ok(Changes { unknown_removals, repeated_prices: repeated(bids) + repeated(asks) })
     }
 
     #[inline]
-    fn set_all(&mut self, bids: impl Iterator<Item = PriceQty>, asks: impl Iterator<Item = PriceQty>) {
-        for (price, qty) in bids {
-            self.bids.set(price, qty);
-        }
-        for (price, qty) in asks {
-            self.asks.set(!price, qty);
-        }
+    fn set_all(&mut self, bids: impl Iterator<Item = PriceQty>, asks: impl Iterator<Item = PriceQty>) -> u64 {
+        let bids: u64 = bids.map(|(price, qty)| u64::from(self.bids.set(price, qty))).sum();
+        let asks: u64 = asks.map(|(price, qty)| u64::from(self.asks.set(!price, qty))).sum();
+        bids + asks
     }
 
     #[cold]
-    fn apply_scaled(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<(), Unfit> {
+    fn apply_scaled(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<u64, Unfit> {
         if bids.is_empty() && asks.is_empty() {
             // Its scales are of no numbers.
-            return Ok(());
+            return Ok(0);
         }
         if self.blank {
             self.blank = false;
             self.price = Spelling::of(head.price);
             self.qty = Spelling::of(head.qty);
-            self.set_all(bids.iter().map(pair), asks.iter().map(pair));
-            return Ok(());
+            return Ok(self.set_all(bids.iter().map(pair), asks.iter().map(pair)));
         }
         let (mut price, mut qty) = (self.price, self.qty);
         let ends_in_zero = |exp: i8, m: i64| exp < 0 && m % 10 == 0;
@@ -253,8 +274,7 @@ impl Book {
             self.rescale_to(price.exp, qty.exp)?;
         }
         (self.price, self.qty) = (price, qty);
-        self.set_all(bids.into_iter(), asks.into_iter());
-        Ok(())
+        Ok(self.set_all(bids.into_iter(), asks.into_iter()))
     }
 
     fn rescale_to(&mut self, price_exp: i8, qty_exp: i8) -> Result<(), Unfit> {
@@ -283,6 +303,25 @@ impl Book {
 
     fn levels(&self) -> impl Iterator<Item = PriceQty> + '_ {
         self.bids().chain(self.asks())
+    }
+
+    /// The best bid and the best ask.
+    #[must_use]
+    pub fn best(&self) -> (Option<PriceQty>, Option<PriceQty>) {
+        (self.bids().next(), self.asks().next())
+    }
+
+    /// How the two stand to each other.
+    #[must_use]
+    pub fn touch(&self) -> Touch {
+        match self.best() {
+            (Some(bid), Some(ask)) => match bid.0.cmp(&ask.0) {
+                Ordering::Less => Touch::Apart,
+                Ordering::Equal => Touch::Locked,
+                Ordering::Greater => Touch::Crossed,
+            },
+            _ => Touch::Apart,
+        }
     }
 
     /// Number of bid levels.
@@ -385,6 +424,23 @@ fn pair(level: &Level) -> PriceQty {
     (level.price(), level.qty())
 }
 
+/// Levels of one side of a message whose price had been in it before.
+#[inline]
+fn repeated(levels: &[Level]) -> u64 {
+    // A venue sorts its sides, one way or the other; then no two are equal if all neighbours are in order.
+    let neighbours = || levels.iter().zip(levels.iter().skip(1)).map(|(a, b)| (a.price(), b.price()));
+    let (ups, downs) =
+        neighbours().fold((0, 0), |(ups, downs), (a, b)| (ups + usize::from(a < b), downs + usize::from(a > b)));
+    if ups.max(downs) + 1 >= levels.len() { 0 } else { repeated_unsorted(levels) }
+}
+
+#[cold]
+fn repeated_unsorted(levels: &[Level]) -> u64 {
+    let mut prices: Vec<i64> = levels.iter().map(Level::price).collect();
+    prices.sort_unstable();
+    prices.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
+}
+
 fn rescale((price, qty): PriceQty, from: (i8, i8), to: (i8, i8)) -> Result<PriceQty, Unfit> {
     let one = |mantissa: i64, from: i8, to: i8| {
         let scale = Scale { exp: from, trimmed: false };
@@ -451,6 +507,19 @@ mod tests {
         book.apply(&Head::default(), &side, &side).unwrap();
         assert_eq!(book.bids().map(|l| l.0).collect::<Vec<_>>(), [i64::MAX, 0, -1, i64::MIN]);
         assert_eq!(book.asks().map(|l| l.0).collect::<Vec<_>>(), [i64::MIN, -1, 0, i64::MAX]);
+    }
+
+    #[test]
+    fn a_message_says_what_it_met() {
+        let mut book = Book::new();
+        let mut apply = |bids: &[PriceQty], asks: &[PriceQty]| {
+            let changes = book.apply(&Head::default(), &levels(bids), &levels(asks)).unwrap();
+            (changes.unknown_removals, changes.repeated_prices, book.touch())
+        };
+        assert_eq!(apply(&[(10, 1), (9, 1), (9, 0)], &[(11, 1)]), (0, 1, Touch::Apart));
+        assert_eq!(apply(&[(9, 0), (8, 0), (11, 2)], &[(12, 0)]), (3, 0, Touch::Locked), "neither way in order");
+        assert_eq!(apply(&[(12, 2), (7, 1), (12, 0), (12, 3), (7, 2)], &[]), (0, 3, Touch::Crossed));
+        assert_eq!(apply(&[], &[(11, 0)]), (0, 0, Touch::Apart), "one side alone is not crossed");
     }
 
     #[test]

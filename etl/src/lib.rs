@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`book`] | one exact order book |
 //! | [`venue`] | how each venue numbers its book events |
+//! | [`oddity`] | what a venue's book says that a book should not, counted |
 //! | [`refinery`] | the state machine: raw frames in, partition writes out |
 //! | [`refine`] | the files around it: a root's raw streams into its partitions, from checkpoint to checkpoint |
 //! | [`report`] | what refining found |
@@ -22,6 +23,7 @@
 pub mod book;
 mod checkpoint;
 pub mod error;
+pub mod oddity;
 pub mod query;
 pub mod refine;
 pub mod refinery;

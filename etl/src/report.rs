@@ -6,7 +6,9 @@
 use chronicle_storage::root::{Date, Name, Stream, TimeNs};
 use serde::Serialize;
 
+use crate::oddity::Oddities;
 use crate::refinery::{Counts, Gap, Refinery, Symbol};
+use crate::venue::rules;
 
 /// The whole report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,6 +43,12 @@ pub struct PartitionReport {
     pub gaps: Vec<GapReport>,
     /// Snapshots of the book in it, the venue's and the refinery's.
     pub snapshots: u64,
+    /// Of a book: what it said that a book should not; the other streams have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oddities: Option<Oddities>,
+    /// Of those, how many are of kinds that the venue's feed has not by design: a reason to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unexpected: Option<u64>,
     /// Nothing is added any more.
     pub sealed: bool,
 }
@@ -108,6 +116,7 @@ impl Report {
     }
 
     pub(crate) fn add_symbols(&mut self, venue: &Name, symbols: &[Symbol]) {
+        let ordinary = rules(venue.as_str()).map_or(&[][..], |rules| rules.ordinary);
         for symbol in symbols {
             self.waiting += symbol.waiting();
             self.absurd_time += symbol.absurd_time();
@@ -115,8 +124,17 @@ impl Report {
             for ((date, stream), counts) in symbol.counts_if_it_ended_now() {
                 let day = symbol.days().get(&date);
                 let gaps = day.filter(|_| stream == Stream::Book).map(|day| &day.gaps[..]).unwrap_or_default();
-                let Counts { events, applied, dropped_before_snapshot, duplicates, not_applied, late, snapshots } =
-                    counts;
+                let Counts {
+                    events,
+                    applied,
+                    dropped_before_snapshot,
+                    duplicates,
+                    not_applied,
+                    late,
+                    snapshots,
+                    oddities,
+                } = counts;
+                let oddities = (stream == Stream::Book).then_some(oddities);
                 self.partitions.push(PartitionReport {
                     venue: venue.clone(),
                     symbol: symbol.code().clone(),
@@ -125,6 +143,8 @@ impl Report {
                     counts: CountsReport { events, applied, dropped_before_snapshot, duplicates, not_applied, late },
                     gaps: gaps.iter().filter(|gap| !gap.carried).map(GapReport::from).collect(),
                     snapshots,
+                    unexpected: oddities.map(|oddities| oddities.unexpected(ordinary)),
+                    oddities,
                     sealed: day.is_some_and(|day| day.is_sealed(stream)),
                 });
             }

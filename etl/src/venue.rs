@@ -16,6 +16,8 @@
 //! Rules are pure functions of ids: they see no book, no time and no other event, and never decide what to do about what
 //! they find.
 
+use crate::oddity::Oddity;
+
 mod binance;
 mod stream;
 
@@ -69,6 +71,8 @@ pub struct Rules {
     pub bridges: fn(snapshot: u64, event: Ids) -> bool,
     /// How the event stands to the one received before it.
     pub follows: fn(last: u64, event: Ids) -> Follows,
+    /// Oddities that the venue's feed has by design; all are counted, these are no reason to look.
+    pub ordinary: &'static [Oddity],
 }
 
 /// All venues that can be refined.

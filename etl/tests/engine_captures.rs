@@ -37,7 +37,9 @@ fn replay(memory: &Memory, symbol: u32) -> Book {
             Record::BookSnapshot(s) if s.source == SnapshotSource::Venue => {
                 book.replace(&s.head, s.bids, s.asks).unwrap();
             }
-            Record::BookDelta(d) => book.apply(&d.head, d.bids, d.asks).unwrap(),
+            Record::BookDelta(d) => {
+                book.apply(&d.head, d.bids, d.asks).unwrap();
+            }
             _ => {}
         }
     }

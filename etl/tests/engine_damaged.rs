@@ -38,6 +38,7 @@ fn sums(report: &Report, stream: Stream) -> Counts {
             not_applied: c.not_applied,
             late: c.late,
             snapshots: row.snapshots,
+            oddities: row.oddities.unwrap_or_default(),
         })
     })
 }

@@ -48,6 +48,7 @@ fn meta(venue: &Name, sources: &[Source], symbol: &Symbol, date: Date, day: &Day
     let mut counts = BTreeMap::new();
     for (stream, partition) in day.partitions.iter().filter(|(_, partition)| partition.exists) {
         let c = partition.counts;
+        let oddities = c.oddities.iter().map(|(kind, number)| (kind.as_str(), number));
         for (kind, number) in [
             ("events", c.events),
             ("applied", c.applied),
@@ -55,7 +56,10 @@ fn meta(venue: &Name, sources: &[Source], symbol: &Symbol, date: Date, day: &Day
             ("duplicates", c.duplicates),
             ("not_applied", c.not_applied),
             ("snapshots", c.snapshots),
-        ] {
+        ]
+        .into_iter()
+        .chain(oddities)
+        {
             if number != 0 {
                 counts.insert(format!("{stream}.{kind}"), number);
             }

@@ -7,6 +7,7 @@ use chronicle_storage::root::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::LatePolicy;
+use crate::oddity::Oddities;
 
 /// Numbers of one partition's records. Each record of the venue is counted in exactly one of `applied`,
 /// `dropped_before_snapshot`, `duplicates`, `not_applied` and `late`; but the venue's own snapshots of a book, which
@@ -28,6 +29,8 @@ pub struct Counts {
     pub late: u64,
     /// Snapshots of the book, the venue's and the refinery's.
     pub snapshots: u64,
+    /// Of a book: what it said that a book should not. Counted beside everything above.
+    pub oddities: Oddities,
 }
 
 impl Counts {
@@ -42,6 +45,7 @@ impl Counts {
             not_applied: self.not_applied + other.not_applied,
             late: self.late + other.late,
             snapshots: self.snapshots + other.snapshots,
+            oddities: self.oddities.plus(other.oddities),
         }
     }
 }

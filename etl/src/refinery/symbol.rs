@@ -24,7 +24,8 @@ use super::{
     Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
     without_counts,
 };
-use crate::book::Book;
+use crate::book::{Book, Changes, Touch};
+use crate::oddity::Oddity;
 use crate::venue::{Follows, Ids, Joins, Rules};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -124,12 +125,18 @@ pub struct Symbol {
     last_id: u64,
     /// Exchange time of the last delta applied.
     last_event_ns: u64,
+    /// How the best prices of a valid book stand.
+    touch: Touch,
+    /// Up to when that was counted.
+    touched_ns: u64,
     floor: Option<Date>,
     next_minute: u64,
     waiting: Waiting,
     pending: Option<Kept>,
     /// The break that made the book invalid; none while it never was valid, or is.
     gap: Option<Gap>,
+    /// Ids that the last break found missing, first and last.
+    missing: Option<(u64, u64)>,
     raw_lost: bool,
     /// Ids of deltas that came too late, first and last.
     late_ids: Option<(u64, u64)>,
@@ -153,11 +160,14 @@ impl Symbol {
             valid: false,
             last_id: 0,
             last_event_ns: 0,
+            touch: Touch::Apart,
+            touched_ns: 0,
             floor: None,
             next_minute: 0,
             waiting: Waiting::default(),
             pending: None,
             gap: None,
+            missing: None,
             raw_lost: false,
             late_ids: None,
         }
@@ -602,7 +612,10 @@ impl Symbol {
         match follows {
             Follows::Old => {
                 let date = self.day_beside_the_book(time);
-                self.counts(cx, date, Stream::Book).duplicates += 1;
+                let was_missing = self.missing.is_some_and(|(first, last)| first <= ids.last && ids.first <= last);
+                let counts = self.counts(cx, date, Stream::Book);
+                counts.duplicates += 1;
+                counts.oddities.add(Oddity::OutOfOrder, u64::from(was_missing));
                 return self.write(cx, item, date, Stream::Book, NOT_APPLIED, time);
             }
             Follows::Break { missing_from, missing_to } => {
@@ -649,17 +662,54 @@ impl Symbol {
         self.cross_minutes(cx, time, date)?;
         self.open(cx, date, Stream::Book)?;
         let ids = ids_of(delta);
-        if self.book.apply(&delta.head, delta.bids, delta.asks).is_err() {
+        self.pass_time(cx, date, time);
+        let Ok(changes) = self.book.apply(&delta.head, delta.bids, delta.asks) else {
             self.break_off(cx, &delta.head, ids, (ids.first, ids.last), Some(GapCause::BookLost), time)?;
             let date = self.day_beside_the_book(time);
             self.counts(cx, date, Stream::Book).not_applied += 1;
             return self.write(cx, item, date, Stream::Book, NOT_APPLIED, time);
-        }
+        };
+        let back = time < self.last_event_ns;
         self.last_id = ids.last;
         self.last_event_ns = self.last_event_ns.max(time);
         self.floor = Some(date);
-        self.counts(cx, date, Stream::Book).applied += 1;
+        let counts = self.look(cx, date, changes);
+        counts.applied += 1;
+        counts.oddities.add(Oddity::TimeBack, u64::from(back));
         self.write(cx, item, date, Stream::Book, 0, time)
+    }
+
+    /// The time from the last event to this one belongs to how the best prices stood in between: to each day its part,
+    /// but not to days without a partition.
+    fn pass_time<S>(&mut self, cx: &Context<'_, S>, date: Date, time: u64) {
+        let from = self.touched_ns;
+        self.touched_ns = from.max(time);
+        let kind = match self.touch {
+            Touch::Apart => return,
+            Touch::Locked => Oddity::LockedNs,
+            Touch::Crossed => Oddity::CrossedNs,
+        };
+        let here = time.saturating_sub(from.max(date.start_ns()));
+        self.counts(cx, date, Stream::Book).oddities.add(kind, here);
+        if let Some(floor) = self.floor.filter(|floor| *floor < date && !self.is_sealed(*floor)) {
+            let there = time.min(floor.end_ns()).saturating_sub(from);
+            self.counts(cx, floor, Stream::Book).oddities.add(kind, there);
+        }
+    }
+
+    /// Counts what an event did to the book, and how it left the best prices.
+    fn look<S>(&mut self, cx: &Context<'_, S>, date: Date, changes: Changes) -> &mut Counts {
+        self.touch = self.book.touch();
+        let touch = self.touch;
+        let counts = self.counts(cx, date, Stream::Book);
+        counts.oddities.add(Oddity::UnknownRemoval, changes.unknown_removals);
+        counts.oddities.add(Oddity::RepeatedPrice, changes.repeated_prices);
+        match touch {
+            Touch::Apart => {}
+            Touch::Locked => counts.oddities.add(Oddity::Locked, 1),
+            Touch::Crossed => counts.oddities.add(Oddity::Crossed, 1),
+        }
+        counts
     }
 
     /// Writes the book of every minute that begins up to `time` and has none yet. Whole days that are passed over have
@@ -752,6 +802,8 @@ impl Symbol {
         self.let_go(cx, None)?;
         // What opens from here on is not the valid book's.
         self.valid = false;
+        self.touch = Touch::Apart;
+        self.missing = Some((missing_from, missing_to));
         let own = Date::of_ns(time);
         let date = match self.floor {
             // It begins where the book was last known: over midnight it stands in both days.
@@ -792,7 +844,7 @@ impl Symbol {
             self.write_unjoined(cx, &pending)?;
         }
         // The best prices are numbered as the book is.
-        (self.seen, self.last_quote, self.late_ids) = (None, None, None);
+        (self.seen, self.last_quote, self.late_ids, self.missing) = (None, None, None, None);
         Ok(())
     }
 
@@ -879,10 +931,10 @@ impl Symbol {
             // Those minutes still had the book before it.
             self.cross_minutes(cx, time, date)?;
         }
+        self.pass_time(cx, date, time);
         self.counts(cx, date, Stream::Book).snapshots += 1;
         self.write(cx, item, date, Stream::Book, 0, time.max(date.start_ns()))?;
-        // A snapshot alone always fits itself.
-        let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
+        self.replace(cx, date, snapshot);
         if !self.valid {
             self.next_minute = minute_after(time);
         }
@@ -891,6 +943,13 @@ impl Symbol {
         self.last_event_ns = 0;
         self.floor = Some(date);
         Ok(())
+    }
+
+    /// The book is a venue's snapshot from here on.
+    fn replace<S>(&mut self, cx: &Context<'_, S>, date: Date, snapshot: &BookSnapshot<'_>) {
+        // A snapshot alone always fits itself.
+        let changes = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks).unwrap_or_default();
+        self.look(cx, date, changes);
     }
 
     /// Joins the pending snapshot to the waiting deltas, if there is one that it can be joined to.
@@ -920,8 +979,8 @@ impl Symbol {
         let date = self.open_day(date);
         self.counts(cx, date, Stream::Book).snapshots += 1;
         self.write(cx, pending.item(), date, Stream::Book, 0, time.max(date.start_ns()))?;
-        // A snapshot alone always fits itself.
-        let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
+        self.replace(cx, date, &snapshot);
+        self.touched_ns = time;
         self.valid = true;
         self.gap = None;
         self.last_id = snapshot.last_id;

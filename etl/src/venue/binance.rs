@@ -10,8 +10,12 @@
 //! ```
 //!
 //! Anything that is neither next nor a duplicate is a break, ids that overlap the last event included.
+//!
+//! A snapshot holds the best levels of each side, no more than were asked for; events of deeper ones come all the same, so that
+//! removing a price that is not in the book is ordinary.
 
 use super::{Follows, Joins, Rules};
+use crate::oddity::Oddity;
 
 pub(super) const SPOT: Rules = Rules {
     venue: "binance-spot",
@@ -27,6 +31,7 @@ pub(super) const SPOT: Rules = Rules {
             Follows::Break { missing_from: last + 1, missing_to: event.first.saturating_sub(1) }
         }
     },
+    ordinary: BEYOND_THE_SNAPSHOT,
 };
 
 pub(super) const USDM: Rules = Rules { venue: "binance-usdm", ..FUTURES };
@@ -48,7 +53,10 @@ const FUTURES: Rules = Rules {
             Follows::Break { missing_from: last + 1, missing_to }
         }
     },
+    ordinary: BEYOND_THE_SNAPSHOT,
 };
+
+const BEYOND_THE_SNAPSHOT: &[Oddity] = &[Oddity::UnknownRemoval];
 
 #[cfg(test)]
 mod tests {

@@ -11,11 +11,15 @@
 //!
 //! Kraken and Coinbase number nothing. Their feed checks what can be checked (Kraken's checksums) and writes a gap record
 //! where the book is not the venue's any more; without one, what follows follows.
+//!
+//! Kraken and OKX speak of so many levels a side, and remove some that they never named: ordinary. Coinbase speaks of
+//! all: what it removes must be there.
 
 use super::{Follows, Ids, Joins, Rules};
+use crate::oddity::Oddity;
 
 pub(super) const KRAKEN: Rules = Rules { venue: "kraken", ..UNNUMBERED };
-pub(super) const COINBASE: Rules = Rules { venue: "coinbase", ..UNNUMBERED };
+pub(super) const COINBASE: Rules = Rules { venue: "coinbase", ordinary: &[], ..UNNUMBERED };
 pub(super) const OKX: Rules = Rules { venue: "okx", follows: follows_okx, ..UNNUMBERED };
 
 const UNNUMBERED: Rules = Rules {
@@ -24,6 +28,7 @@ const UNNUMBERED: Rules = Rules {
     covered: |_, _| false,
     bridges: |_, _| true,
     follows: |_, _| Follows::Next,
+    ordinary: &[Oddity::UnknownRemoval],
 };
 
 fn follows_okx(last: u64, event: Ids) -> Follows {
