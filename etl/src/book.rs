@@ -18,15 +18,19 @@
 //! assert_eq!(csv, b"side,price,qty\nbid,61800.10,0.001\nask,61800.30,0.006\n");
 //! ```
 //!
-//! **One side** is a sorted sequence in chunks of at most [`CHUNK`] levels, the best price last, because that is where
-//! books change. Played with the recordings' updates, chunks took 21 to 30 M a second, a `BTreeMap` 19 to 21, one
-//! sorted vector 21 to 32 with a cost that grows with the book; `examples/book_shapes.rs` measures it again.
+//! **One side** is a window of slots, one for each step of the price, where most levels and most updates are, and a sorted
+//! sequence for everything else; see `book/side.rs`. On the recordings' updates that takes 60 to 175 M levels a second, the
+//! sequence alone 22 to 30, a `BTreeMap` 17 to 20, one sorted vector 18 to 30; the group `book` of
+//! benches/rivals measures it again.
 //!
 //! **Text.** A venue writes either a fixed number of decimals or none that are needless. A message alone may not tell
 //! (`61800` and `61804` fit both), so the book keeps one rule and corrects it when a message contradicts it.
 //!
 //! What a book never does: it is never cut to a depth, drops no level that was not removed, does not repair crossed
 //! prices, has no floats, knows no sequence numbers and no time.
+
+mod side;
+mod sorted;
 
 use core::cmp::Ordering;
 use core::fmt;
@@ -36,9 +40,7 @@ use chronicle_protocol::{Decimal, Head, Level, Scale};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Most levels in a chunk of a side. Half of it is moved when one is full; 8 KiB is less than what the first-level
-/// cache holds, and 512 of them are 128 Ki levels.
-pub const CHUNK: usize = 512;
+use side::Side;
 
 /// The message's numbers and the book's have no common exponent in which all of them fit 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,78 +78,6 @@ pub enum Touch {
     Locked,
     /// The bid is above the ask.
     Crossed,
-}
-
-/// Levels of one side by key, ascending; the best is the last. A bid's key is its price, an ask's the price's
-/// complement, which turns the order round and, unlike minus, exists for every `i64`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "Vec<(i64, i64)>", into = "Vec<(i64, i64)>")]
-struct Side {
-    /// Never empty; a chunk is empty only if it is alone.
-    chunks: Vec<Vec<(i64, i64)>>,
-    len: usize,
-}
-
-impl Default for Side {
-    fn default() -> Self {
-        Self { chunks: vec![Vec::new()], len: 0 }
-    }
-}
-
-impl Side {
-    /// Sets the quantity at a key, or removes it; says whether there was nothing to remove.
-    #[inline]
-    fn set(&mut self, key: i64, qty: i64) -> bool {
-        let at = self.chunks.partition_point(|c| c.first().is_some_and(|l| l.0 <= key)).saturating_sub(1);
-        let chunk = &mut self.chunks[at];
-        match chunk.binary_search_by_key(&key, |l| l.0) {
-            Ok(i) if qty != 0 => chunk[i].1 = qty,
-            Ok(i) => {
-                chunk.remove(i);
-                self.len -= 1;
-                if chunk.is_empty() && self.chunks.len() > 1 {
-                    self.chunks.remove(at);
-                }
-            }
-            // A snapshot of limited depth did not hold it, say.
-            Err(_) if qty == 0 => return true,
-            Err(i) => {
-                chunk.insert(i, (key, qty));
-                self.len += 1;
-                if chunk.len() > CHUNK {
-                    let upper = chunk.split_off(CHUNK / 2);
-                    self.chunks.insert(at + 1, upper);
-                }
-            }
-        }
-        false
-    }
-
-    fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, i64)> + '_ {
-        self.chunks.iter().flatten().copied()
-    }
-}
-
-impl From<Side> for Vec<(i64, i64)> {
-    fn from(side: Side) -> Self {
-        side.chunks.concat()
-    }
-}
-
-impl From<Vec<(i64, i64)>> for Side {
-    fn from(levels: Vec<(i64, i64)>) -> Self {
-        let mut side = Self::default();
-        for (key, qty) in levels {
-            side.set(key, qty);
-        }
-        side
-    }
-}
-
-impl PartialEq for Side {
-    fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().eq(other.iter())
-    }
 }
 
 /// How the numbers of one column are written, as far as messages have shown.
@@ -284,7 +214,9 @@ impl Book {
             let levels = side.iter().map(|(key, qty)| {
                 rescale((key ^ flip, qty), from, (price_exp, qty_exp)).map(|(price, qty)| (price ^ flip, qty))
             });
-            Ok(Side::from(levels.collect::<Result<Vec<_>, _>>()?))
+            let mut levels = levels.collect::<Result<Vec<_>, _>>()?;
+            levels.reverse();
+            Ok(Side::from(levels))
         };
         let (bids, asks) = (scaled(&self.bids, 0)?, scaled(&self.asks, -1)?);
         (self.bids, self.asks) = (bids, asks);
@@ -293,12 +225,12 @@ impl Book {
 
     /// Bids, the best first.
     pub fn bids(&self) -> impl Iterator<Item = PriceQty> + '_ {
-        self.bids.iter().rev()
+        self.bids.iter()
     }
 
     /// Asks, the best first.
     pub fn asks(&self) -> impl Iterator<Item = PriceQty> + '_ {
-        self.asks.iter().rev().map(|(key, qty)| (!key, qty))
+        self.asks.iter().map(|(key, qty)| (!key, qty))
     }
 
     fn levels(&self) -> impl Iterator<Item = PriceQty> + '_ {
@@ -308,7 +240,7 @@ impl Book {
     /// The best bid and the best ask.
     #[must_use]
     pub fn best(&self) -> (Option<PriceQty>, Option<PriceQty>) {
-        (self.bids().next(), self.asks().next())
+        (self.bids.best(), self.asks.best().map(|(key, qty)| (!key, qty)))
     }
 
     /// How the two stand to each other.
@@ -327,19 +259,19 @@ impl Book {
     /// Number of bid levels.
     #[must_use]
     pub fn bid_count(&self) -> usize {
-        self.bids.len
+        self.bids.len()
     }
 
     /// Number of ask levels.
     #[must_use]
     pub fn ask_count(&self) -> usize {
-        self.asks.len
+        self.asks.len()
     }
 
     /// Whether it has no level at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bids.len + self.asks.len == 0
+        self.bids.len() + self.asks.len() == 0
     }
 
     /// How prices are written.
@@ -371,7 +303,7 @@ impl Book {
     pub fn levels_into(&self, out: &mut Vec<Level>) -> usize {
         out.clear();
         out.extend(self.levels().map(|(price, qty)| Level::new(price, qty)));
-        self.bids.len
+        self.bids.len()
     }
 
     /// Writes `side,price,qty` and one row per level, at most `depth` a side: bids from the best, then asks from the
@@ -497,7 +429,6 @@ mod tests {
                 assert_eq!((book.bid_count(), book.ask_count()), (model.len(), model.len()));
             }
         }
-        assert!(book.bids.chunks.iter().all(|c| !c.is_empty() && c.len() <= CHUNK));
     }
 
     #[test]
