@@ -1,6 +1,6 @@
 //! The venues, by the names that a user types, and the seam behind which each of them lives.
 //!
-//! A venue is one row of the table below and one module with its [`Dialect`]: how the text of one message becomes records.
+//! A venue is one row of the table below and one module with its `Dialect`: how the text of one message becomes records.
 //! Recordings and live connections read through the same dialects, so what is proved on the one holds for the other.
 //! How a venue numbers its book, and how a snapshot is joined to what follows, is in [`continuity`](crate::continuity);
 //! what it says about its book to check it by (a checksum, its best prices) comes out beside each record as [`Proof`].
