@@ -15,8 +15,8 @@ use crate::book::Unfit;
 use crate::query::Invalid;
 use crate::refinery::UnknownVenue;
 
-/// `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// `Result` with this crate's [`Error`], unless another is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why refining stopped, or a question has no answer.
 #[derive(Debug)]

@@ -14,6 +14,8 @@
 //! | [`report`] | what refining found |
 //! | [`symbols`] | the table that says who a symbol is, and when |
 //! | [`query`] | the book at a moment, and its minutes, from the partitions |
+//! | [`records`] | one stream's records over days and tiers |
+//! | [`replay`] | many streams merged into one, in the order in which they came |
 //!
 //! What this crate never does: it reads no clock but the frames', parses no venue's text, never rounds a number, and
 //! drops no record without counting it. It contains no unsafe code.
@@ -25,8 +27,10 @@ mod checkpoint;
 pub mod error;
 pub mod oddity;
 pub mod query;
+pub mod records;
 pub mod refine;
 pub mod refinery;
+pub mod replay;
 pub mod report;
 pub mod symbols;
 pub mod venue;

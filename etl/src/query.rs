@@ -247,7 +247,7 @@ pub fn partition<P: Platform>(
 }
 
 /// The record of a frame, or where it is damaged.
-fn record<'f>(frame: &'f Frame<'_>, path: &Path) -> Result<Record<'f>> {
+pub(crate) fn record<'f>(frame: &'f Frame<'_>, path: &Path) -> Result<Record<'f>> {
     let payload = frame.payload.as_slice(None).expect("bug: an archived frame's payload is in private memory");
     Record::parse(frame.type_id, payload).map_err(|malformed| Error::Record {
         place: path.display().to_string(),
@@ -373,6 +373,8 @@ pub struct Row<'a> {
     pub last_event_ns: u64,
     /// The venue's id of that event.
     pub last_id: u64,
+    /// Whether it is the venue's book at that time; if not, it is the last one that was.
+    pub valid: bool,
     /// The book, all of it.
     pub book: &'a Book,
 }
@@ -401,7 +403,7 @@ pub fn export_book_snapshot<P: Platform>(
         write!(out, ",asks[{i}].price,asks[{i}].amount,bids[{i}].price,bids[{i}].amount")?;
     }
     writeln!(out)?;
-    each_row(&books, rows, |row| {
+    each_row(&books, rows, false, |row| -> Result<()> {
         let (bids, asks) = (row.book.bid_count(), row.book.ask_count());
         let (time_ms, last_ms) = (row.time_ns / NS_PER_MS, row.last_event_ns / NS_PER_MS);
         write!(out, "{time_ms},{last_ms},{},{bids},{asks}", row.last_id)?;
@@ -427,20 +429,42 @@ pub fn export_book_snapshot<P: Platform>(
 /// # Errors
 ///
 /// [`Error::NotFound`] if nothing is stored of the symbol; damage, trouble; what `each` returned.
-pub fn book_rows<P: Platform>(
+pub fn book_rows<P: Platform, E: From<Error>>(
     platform: &P,
     root: &Root,
     venue: &Name,
     symbol: &Name,
     rows: &Rows,
-    each: impl FnMut(Row<'_>) -> Result<()>,
-) -> Result<()> {
-    each_row(&Books::open(platform, root, venue, symbol)?, rows, each)
+    each: impl FnMut(Row<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    each_row(&Books::open(platform, root, venue, symbol)?, rows, false, each)
 }
 
-fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>) -> Result<()>) -> Result<()> {
+/// As [`book_rows`], and the rows between which the book is not valid, up to the snapshot from which on it is again:
+/// [`Row::valid`] tells them apart. A gap that nothing ended has none.
+///
+/// # Errors
+///
+/// As [`book_rows`].
+pub fn book_rows_and_gaps<P: Platform, E: From<Error>>(
+    platform: &P,
+    root: &Root,
+    venue: &Name,
+    symbol: &Name,
+    rows: &Rows,
+    each: impl FnMut(Row<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    each_row(&Books::open(platform, root, venue, symbol)?, rows, true, each)
+}
+
+fn each_row<P: Platform, E: From<Error>>(
+    books: &Books<P>,
+    rows: &Rows,
+    gaps: bool,
+    each: impl FnMut(Row<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let dates = books.dates()?;
-    let mut writer = RowWriter { rows, each, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
+    let mut writer = RowWriter { rows, gaps, each, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
     let mut follower = Follower::default();
     let mut begun = false;
     for date in dates.into_iter().filter(|date| date >= rows.dates.start()) {
@@ -453,7 +477,7 @@ fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>
         writer.days = (if begun { writer.days.1 } else { date }, date);
         begun = true;
         let path = partition.path().to_owned();
-        while let Some(frame) = partition.next()? {
+        while let Some(frame) = partition.next().map_err(Error::from)? {
             if frame.flags & NOT_APPLIED != 0 {
                 continue;
             }
@@ -461,12 +485,14 @@ fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>
                 Record::BookSnapshot(snapshot) if snapshot.source == SnapshotSource::Refinery => {
                     // There is an event at this time or later, and the book was this one until then.
                     if !follower.valid {
+                        writer.up_to(&follower, frame.time_ns.saturating_sub(1))?;
                         writer.next = writer.multiple_from(frame.time_ns);
                         follower.snapshot(&snapshot);
                     }
                     writer.up_to(&follower, frame.time_ns)?;
                 }
                 Record::BookSnapshot(snapshot) => {
+                    writer.up_to(&follower, frame.time_ns)?;
                     writer.next = writer.multiple_from(frame.time_ns.saturating_add(1));
                     follower.snapshot(&snapshot);
                 }
@@ -474,7 +500,14 @@ fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>
                     writer.up_to(&follower, frame.time_ns)?;
                     follower.delta(&delta, &frame, &path)?;
                 }
-                Record::Gap(gap) => follower.break_off(GapFacts::of(&gap), path.clone()),
+                Record::Gap(gap) => {
+                    if follower.gap.is_some() {
+                        writer.up_to(&follower, frame.time_ns)?;
+                    } else if !follower.valid {
+                        writer.next = writer.multiple_from(frame.time_ns);
+                    }
+                    follower.break_off(GapFacts::of(&gap), path.clone());
+                }
                 _ => {}
             }
             if behind {
@@ -491,6 +524,8 @@ fn each_row<P: Platform>(books: &Books<P>, rows: &Rows, each: impl FnMut(Row<'_>
 /// Gives rows as time goes on.
 struct RowWriter<'a, F> {
     rows: &'a Rows,
+    /// Rows without a valid book, too.
+    gaps: bool,
     each: F,
     /// The day before the one that is read, and that one: days between them have no events and no rows.
     days: (Date, Date),
@@ -498,14 +533,17 @@ struct RowWriter<'a, F> {
     next: u64,
 }
 
-impl<F: FnMut(Row<'_>) -> Result<()>> RowWriter<'_, F> {
+impl<F> RowWriter<'_, F> {
     fn multiple_from(&self, ns: u64) -> u64 {
         ns.checked_next_multiple_of(self.rows.every_ns.max(1)).unwrap_or(u64::MAX)
     }
 
     /// An event at `time_ns` exists: the rows up to there have the book as it is.
-    fn up_to(&mut self, follower: &Follower, time_ns: u64) -> Result<()> {
-        if !follower.valid {
+    fn up_to<E>(&mut self, follower: &Follower, time_ns: u64) -> Result<(), E>
+    where
+        F: FnMut(Row<'_>) -> Result<(), E>,
+    {
+        if !follower.valid && !(self.gaps && follower.gap.is_some()) {
             return Ok(());
         }
         while self.next <= time_ns {
@@ -515,8 +553,9 @@ impl<F: FnMut(Row<'_>) -> Result<()>> RowWriter<'_, F> {
                 continue;
             }
             if self.rows.dates.contains(&date) {
-                let Follower { book, last_event_ns, last_id, .. } = follower;
-                (self.each)(Row { time_ns: self.next, last_event_ns: *last_event_ns, last_id: *last_id, book })?;
+                let Follower { book, last_event_ns, last_id, valid, .. } = follower;
+                let (time_ns, last_event_ns, last_id, valid) = (self.next, *last_event_ns, *last_id, *valid);
+                (self.each)(Row { time_ns, last_event_ns, last_id, valid, book })?;
             }
             match self.next.checked_add(self.rows.every_ns.max(1)) {
                 Some(next) => self.next = next,
