@@ -14,6 +14,7 @@
 //! | [`report`] | what refining found |
 //! | [`symbols`] | the table that says who a symbol is, and when |
 //! | [`query`] | the book at a moment, and its minutes, from the partitions |
+//! | [`features`] | numbers that follow from a book as it changes: a trait, and those that ship |
 //! | [`records`] | one stream's records over days and tiers |
 //! | [`replay`] | many streams merged into one, in the order in which they came |
 //!
@@ -25,6 +26,7 @@
 pub mod book;
 mod checkpoint;
 pub mod error;
+pub mod features;
 pub mod oddity;
 pub mod query;
 pub mod records;

@@ -379,6 +379,32 @@ pub struct Row<'a> {
     pub book: &'a Book,
 }
 
+/// What happens to a book as its partitions are read, in order; see [`follow_book`].
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// A snapshot replaced it.
+    Began {
+        /// Exchange time, ns.
+        time_ns: u64,
+        /// The book.
+        book: &'a Book,
+    },
+    /// A delta was applied to it.
+    Changed {
+        /// Exchange time, ns.
+        time_ns: u64,
+        /// The book behind the delta.
+        book: &'a Book,
+    },
+    /// Ids are missing: it is not known from here to the next snapshot.
+    Broken {
+        /// Exchange time of the event that showed it, ns.
+        time_ns: u64,
+    },
+    /// A regular time has come, before the event that comes next.
+    Row(Row<'a>),
+}
+
 /// Writes books at regular times as CSV: the heading always, then [`book_rows`].
 ///
 /// Columns: `minute_ms,last_E,last_u,bid_levels,ask_levels`, then
@@ -457,11 +483,42 @@ pub fn book_rows_and_gaps<P: Platform, E: From<Error>>(
     each_row(&Books::open(platform, root, venue, symbol)?, rows, true, each)
 }
 
+/// Everything that happens to a book on the days of `rows`, and its rows where they fall due: for those who compute
+/// something of their own from it.
+///
+/// The book that is carried into the first day is seen to begin there. Rows without a valid book are among the rows.
+///
+/// # Errors
+///
+/// As [`book_rows`].
+pub fn follow_book<P: Platform, E: From<Error>>(
+    platform: &P,
+    root: &Root,
+    venue: &Name,
+    symbol: &Name,
+    rows: &Rows,
+    each: impl FnMut(Seen<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    follow(&Books::open(platform, root, venue, symbol)?, rows, true, each)
+}
+
 fn each_row<P: Platform, E: From<Error>>(
     books: &Books<P>,
     rows: &Rows,
     gaps: bool,
-    each: impl FnMut(Row<'_>) -> Result<(), E>,
+    mut each: impl FnMut(Row<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    follow(books, rows, gaps, |seen| match seen {
+        Seen::Row(row) => each(row),
+        _ => Ok(()),
+    })
+}
+
+fn follow<P: Platform, E: From<Error>>(
+    books: &Books<P>,
+    rows: &Rows,
+    gaps: bool,
+    each: impl FnMut(Seen<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let dates = books.dates()?;
     let mut writer = RowWriter { rows, gaps, each, days: (*rows.dates.start(), *rows.dates.start()), next: 0 };
@@ -488,6 +545,7 @@ fn each_row<P: Platform, E: From<Error>>(
                         writer.up_to(&follower, frame.time_ns.saturating_sub(1))?;
                         writer.next = writer.multiple_from(frame.time_ns);
                         follower.snapshot(&snapshot);
+                        (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.book })?;
                     }
                     writer.up_to(&follower, frame.time_ns)?;
                 }
@@ -495,10 +553,12 @@ fn each_row<P: Platform, E: From<Error>>(
                     writer.up_to(&follower, frame.time_ns)?;
                     writer.next = writer.multiple_from(frame.time_ns.saturating_add(1));
                     follower.snapshot(&snapshot);
+                    (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.book })?;
                 }
                 Record::BookDelta(delta) => {
                     writer.up_to(&follower, frame.time_ns)?;
                     follower.delta(&delta, &frame, &path)?;
+                    (writer.each)(Seen::Changed { time_ns: frame.time_ns, book: &follower.book })?;
                 }
                 Record::Gap(gap) => {
                     if follower.gap.is_some() {
@@ -507,6 +567,7 @@ fn each_row<P: Platform, E: From<Error>>(
                         writer.next = writer.multiple_from(frame.time_ns);
                     }
                     follower.break_off(GapFacts::of(&gap), path.clone());
+                    (writer.each)(Seen::Broken { time_ns: frame.time_ns })?;
                 }
                 _ => {}
             }
@@ -541,9 +602,9 @@ impl<F> RowWriter<'_, F> {
     /// An event at `time_ns` exists: the rows up to there have the book as it is.
     fn up_to<E>(&mut self, follower: &Follower, time_ns: u64) -> Result<(), E>
     where
-        F: FnMut(Row<'_>) -> Result<(), E>,
+        F: FnMut(Seen<'_>) -> Result<(), E>,
     {
-        if !follower.valid && !(self.gaps && follower.gap.is_some()) {
+        if !(follower.valid || self.gaps && follower.gap.is_some()) {
             return Ok(());
         }
         while self.next <= time_ns {
@@ -555,7 +616,7 @@ impl<F> RowWriter<'_, F> {
             if self.rows.dates.contains(&date) {
                 let Follower { book, last_event_ns, last_id, valid, .. } = follower;
                 let (time_ns, last_event_ns, last_id, valid) = (self.next, *last_event_ns, *last_id, *valid);
-                (self.each)(Row { time_ns, last_event_ns, last_id, valid, book })?;
+                (self.each)(Seen::Row(Row { time_ns, last_event_ns, last_id, valid, book }))?;
             }
             match self.next.checked_add(self.rows.every_ns.max(1)) {
                 Some(next) => self.next = next,
