@@ -1,5 +1,8 @@
 //! `chronicle export`: tables made from the archive.
 
+mod columns;
+
+use self::columns::Of;
 use crate::{
     book::{not_there, parse_symbol},
     cat::parse_dates,
@@ -14,7 +17,10 @@ use chronicle::{
     storage::root::{Date, Name},
 };
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 /// Write tables from the archive
 #[derive(clap::Args)]
@@ -22,6 +28,10 @@ use std::io::{self, Write};
 Examples:
   chronicle export --root market --venue binance-spot --symbol btcusdt --date 2024-08-08..2024-08-09 \\
                    --as book-snapshot --depth 25 --every 60s --csv
+  chronicle export --root market --venue binance-spot --symbol btcusdt --date 2024-08-08 \\
+                   --as arrow --what trades - | python3 docs/notebook.py
+  chronicle export --root market --venue binance-spot --symbol btcusdt --date 2024-08-08 \\
+                   --as parquet --what books --every 1s --depth 10 books.parquet
 
 A row shows the book before the first event at or after its time, and belongs to the day of that time.
 
@@ -30,7 +40,10 @@ ask_levels, asks: [{price, amount}, …], bids: [{price, amount}, …]}, prices 
 digits.
 
 Rows are printed as they are made. If damage is met, those before it are right and not all: exit code 1, file and offset
-and the number of rows on standard error, and with --json a last line {error, rows}.")]
+and the number of rows on standard error, and with --json a last line {error, rows}.
+
+Arrow and Parquet: times are Timestamp(ns, UTC), prices and quantities Decimal128(38, s), exact; s is the finest that the
+days use, which takes a first pass, or what --price-scale and --qty-scale say. Columns and units: docs/replay.md.")]
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
@@ -43,9 +56,12 @@ pub(crate) struct Args {
     /// A day, or a range of days `A..B` with both ends
     #[arg(long, value_name = "D[..D]", value_parser = parse_dates)]
     date: (Date, Date),
-    /// What the rows are
-    #[arg(long = "as", value_name = "TABLE")]
-    table: Table,
+    /// What comes out
+    #[arg(long = "as", value_name = "FORMAT")]
+    format: Format,
+    /// Arrow and Parquet: which table
+    #[arg(long, value_name = "TABLE", default_value = "books")]
+    what: Of,
     /// Levels of each side
     #[arg(long, default_value_t = 25)]
     depth: usize,
@@ -55,15 +71,28 @@ pub(crate) struct Args {
     /// As CSV; so it is without --json, too
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// As JSON, an object a line
+    /// As JSON, an object a line; of a FILE: {file, rows, len, columns: [[name, type], …]}
     #[arg(long)]
     json: bool,
+    /// Arrow and Parquet: digits behind the point in prices; one that does not fit is an error
+    #[arg(long, value_name = "DIGITS", requires = "qty_scale", value_parser = clap::value_parser!(u8).range(0..=38))]
+    price_scale: Option<u8>,
+    /// The same in quantities
+    #[arg(long, value_name = "DIGITS", requires = "price_scale", value_parser = clap::value_parser!(u8).range(0..=38))]
+    qty_scale: Option<u8>,
+    /// Arrow and Parquet: where to; `-` is standard output
+    #[arg(value_name = "FILE", default_value = "-")]
+    out: PathBuf,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Table {
-    /// Books at regular times: minute_ms, last_E, last_u, bid_levels, ask_levels, then the levels.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Books at regular times as text: minute_ms, last_E, last_u, bid_levels, ask_levels, then the levels
     BookSnapshot,
+    /// An Arrow IPC stream of a table
+    Arrow,
+    /// A Parquet file of a table
+    Parquet,
 }
 
 fn parse_span(text: &str) -> Result<u64, String> {
@@ -87,7 +116,14 @@ pub(crate) fn run(args: Args) -> Outcome {
         return Err(Failure::Usage("--depth must be from 1 to 100000".to_owned()));
     }
     let root = args.root.existing()?;
-    let Table::BookSnapshot = args.table;
+    if args.format != Format::BookSnapshot {
+        return columns::export(&args, &root);
+    }
+    if args.out != Path::new("-") || args.what != Of::Books {
+        return Err(Failure::Usage(
+            "--as book-snapshot prints books: FILE and --what are of arrow and parquet".to_owned(),
+        ));
+    }
     let rows = Rows { dates: args.date.0..=args.date.1, every_ns: args.every, depth: args.depth };
     let mut count = 0;
     let outcome = with_stdout(|out| {

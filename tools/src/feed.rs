@@ -112,7 +112,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let layout = Layout::of(&root);
     let mut registration =
         Registration::begin(&System, &layout, Entry::raw(args.venue.name())?, RegistrationOptions::default())?;
-    let hot = open_raw(&System, &root, args.venue, hot_options(&args))?;
+    let hot = open_raw(&System, &root, &venue, hot_options(&args))?;
     let overflow =
         args.overflow.clone().unwrap_or_else(|| root.state.join("overflow").join(venue.as_str()).join("queue"));
     let mut raw = RawEnd::new(&System, hot, &overflow, overflow_options(&args))?;

@@ -108,14 +108,14 @@ impl Input {
 pub(crate) fn open_raw(
     system: &System,
     root: &Root,
-    venue: Venue,
-    options: PublisherOptions,
+    venue: &Name,
+    mut options: PublisherOptions,
 ) -> Result<Publisher<System>, Failure> {
-    let path = root.raw_queue(&Name::new(venue.name())?);
+    let path = root.raw_queue(venue);
     system.create_dirs(path.parent().unwrap_or(&path))?;
     // The root itself, also where all its tiers lie elsewhere.
     system.create_dirs(&root.state)?;
-    let options = PublisherOptions { required: vec![recorder::RECORDER.to_owned()], ..options };
+    options.required.push(recorder::RECORDER.to_owned());
     Ok(Queue::publisher(system, &path, options)?)
 }
 
@@ -136,8 +136,9 @@ impl<'a> RawStream<'a> {
         venue: Venue,
         options: PublisherOptions,
     ) -> Result<Self, Failure> {
-        let publisher = open_raw(system, root, venue, options)?;
-        Ok(Self::of(system, root, Name::new(venue.name())?, publisher))
+        let venue = Name::new(venue.name())?;
+        let publisher = open_raw(system, root, &venue, options)?;
+        Ok(Self::of(system, root, venue, publisher))
     }
 
     /// The stream whose queue is open already.
@@ -163,7 +164,8 @@ impl<'a> RawStream<'a> {
         self.append(append, parsed.payload)
     }
 
-    fn append(&mut self, append: Append, payload: &[u8]) -> Result<u64, Failure> {
+    /// Appends a record, as soon as the readers that the queue requires let it.
+    pub(crate) fn append(&mut self, append: Append, payload: &[u8]) -> Result<u64, Failure> {
         loop {
             match self.publisher.append_wait(append, payload, Duration::from_millis(200)) {
                 Ok(seq) => {

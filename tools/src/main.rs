@@ -23,6 +23,7 @@ mod inspect;
 mod queues;
 mod records;
 mod refine;
+mod replay;
 mod run;
 mod stop;
 mod symbols;
@@ -77,6 +78,7 @@ enum Command {
     Tier(tier::Command),
     Book(book::Args),
     Export(export::Args),
+    Replay(replay::Args),
     Cat(cat::Args),
     Tail(tail::Args),
     Top(top::Args),
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         Command::Tier(command) => tier::run(command),
         Command::Book(args) => book::run(args),
         Command::Export(args) => export::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Top(args) => top::run(args),

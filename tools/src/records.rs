@@ -198,7 +198,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn brief(record: &Record<'_>) -> String {
+pub(crate) fn brief(record: &Record<'_>) -> String {
     let head = record.head();
     match record {
         Record::BookDelta(d) => format!(
@@ -282,7 +282,7 @@ fn brief(record: &Record<'_>) -> String {
     }
 }
 
-fn decoded(record: &Record<'_>) -> Value {
+pub(crate) fn decoded(record: &Record<'_>) -> Value {
     let head = record.head();
     let mut value = match record {
         Record::BookDelta(d) => json!({
