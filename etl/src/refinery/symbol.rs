@@ -726,7 +726,9 @@ impl Symbol {
             } else if of == date || (Some(of) == self.floor && open) {
                 self.write_snapshot(cx, of, minute, false)?;
             } else {
-                self.next_minute = date.start_ns().max(minute);
+                // The book may be in a later day than its next minute: in that of the snapshot's receipt.
+                let next = self.floor.filter(|floor| of < *floor).unwrap_or(date);
+                self.next_minute = next.start_ns().max(minute);
                 if self.next_minute > minute {
                     continue;
                 }
