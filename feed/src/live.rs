@@ -424,6 +424,7 @@ impl<P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Feed<'_, P, C, T> {
             let now = Instant::now();
             let mut next = status_due;
             if now >= status_due {
+                self.intake.look_after_queue(now)?;
                 status(&self.intake.counts());
                 status_due = now + self.options.status_every;
                 next = status_due;

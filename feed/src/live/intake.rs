@@ -4,10 +4,11 @@
 //! recorded one; its records borrow from it and go straight into claimed space. In the steady state, one connection and no
 //! jump, nothing here asks anything of the heap.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use chronicle_platform::Platform;
 use chronicle_protocol::{BookDelta, Gap, GapCause, Head, Opaque, OpaqueReason, Record};
+use chronicle_storage::ErrorKind;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -72,6 +73,8 @@ pub(super) struct Intake<'a, P: Platform, C, T> {
     anew: Vec<bool>,
     lost_nameless: u64,
     was_behind: bool,
+    /// What was told of the raw queue last.
+    trouble: String,
     /// The venue said that it will close the connection.
     pub(super) farewell: bool,
 }
@@ -116,6 +119,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
             anew: vec![goes_on && wire.snapshots() == Snapshots::Fetched; symbols.len()],
             lost_nameless: 0,
             was_behind,
+            trouble: String::new(),
             farewell: false,
         }
     }
@@ -126,6 +130,34 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
         self.counts.books_whole =
             self.merge.symbols.iter().filter(|symbol| symbol.follower.book().is_valid()).count() as u64;
         self.counts
+    }
+
+    /// Looks after the raw queue, and tells what is wrong with it, once. Where frames of it were taken away, its readers need
+    /// new snapshots.
+    pub(super) fn look_after_queue(&mut self, now: Instant) -> Result<(), RawError> {
+        let mut is_lost = false;
+        let why = self.raw.look().map_or_else(String::new, |error| {
+            is_lost = error.kind() == ErrorKind::Damage;
+            match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            }
+        });
+        if why == self.trouble {
+            return Ok(());
+        }
+        self.trouble.clone_from(&why);
+        if !why.is_empty() {
+            (self.tell)(Event::RawTrouble { why });
+        }
+        if is_lost {
+            let head = Head { ingest_ns: self.stamp(now), ..Head::default() };
+            for symbol in 0..self.asks.len() {
+                self.lose_book(symbol, head)?;
+                self.ask(symbol, now);
+            }
+        }
+        Ok(())
     }
 
     fn stamp(&mut self, now: Instant) -> u64 {
@@ -395,11 +427,23 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
     #[cold]
     fn wrong_book(&mut self, symbol: usize, shown_by: &Head, now: Instant) -> Result<(), RawError> {
         self.counts.checksum_mismatches += 1;
-        let name = self.name(symbol);
         // No ids will show it to whoever makes books of the stream: as behind such a record in an import.
         let Head { exchange_ns, ingest_ns, transact_ns, .. } = *shown_by;
+        self.lose_book(symbol, Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() })?;
+        let name = self.name(symbol);
+        (self.tell)(Event::ChecksumMismatch { symbol: name });
+        // Not at once: a venue whose checksums are never right must not be asked without a pause.
+        let due = now + self.asks[symbol].backoff.failed();
+        self.ask(symbol, due);
+        Ok(())
+    }
+
+    /// Says in the stream that a symbol's book is none until the next snapshot.
+    #[cold]
+    fn lose_book(&mut self, symbol: usize, head: Head) -> Result<(), RawError> {
+        let name = self.name(symbol);
         let marker = Record::Gap(Gap {
-            head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },
+            head,
             after_id: 0,
             next_id: 0,
             missing_from: 0,
@@ -410,11 +454,7 @@ impl<'a, P: Platform, C: FnMut() -> u64, T: FnMut(Event)> Intake<'a, P, C, T> {
         });
         // Is there no room, what was lost is told before the next record, and that says no less.
         self.counts.gap_markers += u64::from(self.put(Some(symbol), &marker)?);
-        (self.tell)(Event::ChecksumMismatch { symbol: name });
         self.merge.symbols[symbol].follower.book_lost();
-        // Not at once: a venue whose checksums are never right must not be asked without a pause.
-        let due = now + self.asks[symbol].backoff.failed();
-        self.ask(symbol, due);
         Ok(())
     }
 

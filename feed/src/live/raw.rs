@@ -16,6 +16,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -328,6 +329,13 @@ impl<P: Platform> RawEnd<P> {
     #[must_use]
     pub fn counts(&self) -> RawCounts {
         self.counts
+    }
+
+    /// What is wrong with the hot queue, and passes or does not matter to what is appended from now on: a segment whose file
+    /// somebody took away is left at once.
+    pub(super) fn look(&mut self) -> Option<Arc<Error>> {
+        self.hot.leave_lost();
+        self.hot.last_trouble()
     }
 
     /// The hot queue's writer, to end its segment or close it.

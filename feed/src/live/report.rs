@@ -145,6 +145,11 @@ pub enum Event {
         /// Of this symbol.
         symbol: String,
     },
+    /// Something is wrong with the raw queue; the feed goes on.
+    RawTrouble {
+        /// What.
+        why: String,
+    },
     /// The raw queue is full: records go to disk.
     Overflowing,
     /// They are all in the raw queue now.
@@ -184,6 +189,7 @@ impl fmt::Display for Event {
             Self::ChecksumMismatch { symbol } => {
                 write!(f, "{symbol}: the book has not the venue's checksum; it is subscribed anew")
             }
+            Self::RawTrouble { why } => write!(f, "the raw queue: {why}"),
             Self::Overflowing => f.write_str("the raw queue is full: records go to the overflow queue on disk"),
             Self::Drained => f.write_str("the overflow queue is drained"),
             Self::Dropping { symbol } => {

@@ -7,6 +7,7 @@ use super::{
     cursor::{self, Position},
     index,
     layout::{ABORTED, HEARTBEAT, META_LEN, OLDEST, RECYCLED, REFUSED, ROLLS, UNLOCKED},
+    missing::{Chain, MissingSegment, missing},
     names::Names,
     segment::{Head, head, ids},
 };
@@ -67,6 +68,8 @@ pub struct Description {
     pub required: Vec<String>,
     /// Segments, oldest first.
     pub segments: Vec<DescribedSegment>,
+    /// Segments that somebody took away, oldest first.
+    pub missing: Vec<MissingSegment>,
     /// Readers with a cursor file.
     pub readers: Vec<DescribedReader>,
 }
@@ -170,6 +173,7 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
 
     let oldest = word64(OLDEST);
     let mut segments = Vec::new();
+    let mut chain = Chain { writer, ..Chain::default() };
     for id in ids(platform, &names)? {
         let path = names.segment(id);
         let file = match platform.open(&path, Open::Read) {
@@ -181,13 +185,20 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
             continue;
         }
         match head::<P>(&path, &file, id, control.queue_id) {
-            Ok(head) => segments.push(segment(platform, &names, &file, &head)?),
+            Ok(head) => {
+                chain.links.push((id, head.header.predecessor_id));
+                segments.push(segment(platform, &names, &file, &head)?);
+            }
             Err(_) if id < oldest || !platform.exists(&path)? => {}
             Err(error) => return Err(error),
         }
     }
     let next_seq =
         segments.iter().rev().find_map(|segment: &DescribedSegment| Some(segment.first_seq? + segment.count));
+    let newest = segments.iter().rev().find(|segment| segment.state != SegmentState::Prepared);
+    chain.newest_ended = newest.filter(|newest| newest.state != SegmentState::Current).map(|newest| newest.segment_id);
+    let unrecovered = control.is_unrecovered(platform);
+    let missing = if unrecovered { Vec::new() } else { missing(platform, &names, &control, &chain)? };
     let mut readers = Vec::new();
     for (name, path) in cursor::list(platform, &names)? {
         let required = control.state.required.contains(&name);
@@ -202,7 +213,7 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
         writer,
         heartbeat_age_ns: u64::try_from(age(tick(platform), heartbeat).as_nanos()).unwrap_or(u64::MAX),
         in_memory: platform.medium(path)? == Medium::Memory,
-        unrecovered: control.is_unrecovered(platform),
+        unrecovered,
         segment_len: state.segment_len,
         max_bytes: state.max_bytes,
         used_bytes: segments.iter().map(|segment| u64::from(segment.bytes)).sum(),
@@ -230,6 +241,7 @@ pub fn describe<P: Platform>(platform: &P, path: &Path) -> Result<Description> {
         },
         required: state.required.iter().map(ToString::to_string).collect(),
         segments,
+        missing,
         readers,
     })
 }

@@ -21,6 +21,10 @@
 //! covered by [`Publisher::sync`] or the [`SyncPolicy`]; readers are told with [`ReadError::Lost`]. A failed sync is a
 //! crash of the machine to the next writer.
 //!
+//! **Who takes a segment's file away** takes its frames from all readers that have not mapped it. The writer sees it within
+//! a second, says so ([`Publisher::last_trouble`]) and goes on in the next segment; readers that come there hear of a lap or
+//! a loss; [`describe`](fn@describe) and [`verify`](fn@verify) name the segment until the queue has retired it.
+//!
 //! **Who may write a file may cut it.** A load beyond the new end raises SIGBUS, which ends the process: the documented
 //! exit. Readers can write two kinds of files: their own cursors, which the writer reads with `read_at`, and `wake.meta`,
 //! which it must map. So a process that can open `wake.meta` for writing can end the writer, as a kill does, and nothing is
@@ -40,6 +44,7 @@
 //!             claim(len) -> Result<PublisherClaim, Refused>       sync() -> Result<Durable>
 //!             roll() -> Result<(), Refused>                       maintain()
 //!             close() -> Result<Durable>                          counters(), last_trouble(), queue_id(), next_seq()
+//!             leave_lost() -> bool                                for who appends seldom
 //! Subscriber  next() -> Result<Option<Frame>, ReadError>          poll(limit, |Frame|) -> Result<usize, ReadError>
 //!             peek_time() -> Result<Option<u64>, ReadError>       commit(), commit_durable() -> Result<()>
 //!             wait(Duration) -> Result<Waited, ReadError>         commit_at(Position), commit_durable_at(Position)
@@ -59,6 +64,7 @@ mod cursor;
 mod describe;
 mod index;
 pub mod layout;
+mod missing;
 mod names;
 mod publisher;
 mod recover;
@@ -79,6 +85,7 @@ use std::{
 
 pub use cursor::Position;
 pub use describe::{DescribedCounters, DescribedReader, DescribedSegment, Description, SegmentState, describe};
+pub use missing::MissingSegment;
 pub use publisher::{Counters, Durable, Publisher, PublisherClaim};
 pub(crate) use recover::wake_mode;
 pub use subscriber::{Disconnect, EndedSegment, Subscriber, Waited, WriterStatus, detect_disconnect};

@@ -324,6 +324,9 @@ impl<P: Platform> Publisher<P> {
             // An append looks at no flag of the helper's; here it does, and no more frames go where no sync is believed.
             self.log.stop();
         }
+        if self.leave_lost() {
+            return;
+        }
         let tail = self.log.tail();
         if tail >= self.index_due {
             let seal = self.log.seal();
@@ -377,6 +380,13 @@ impl<P: Platform> Publisher<P> {
         Ok(())
     }
 
+    /// Ends the current segment if its file was taken away, so that the frames which follow are found; whether it was.
+    /// Appending does it by itself now and then; who appends seldom calls this beside it.
+    pub fn leave_lost(&mut self) -> bool {
+        // Refused, it stays where it is until the next time.
+        self.flags.lost.load(Ordering::Relaxed) == self.segment.id && self.roll().is_ok()
+    }
+
     #[cold]
     fn refuse(&mut self) -> Refused {
         self.flags.hungry.store(true, Ordering::Relaxed);
@@ -425,7 +435,8 @@ impl<P: Platform> Publisher<P> {
         self.upkeep().close(at)
     }
 
-    /// Why the last preparation or sync failed; `None` once one has succeeded again.
+    /// Why the last preparation or sync failed, until one has succeeded again; else which segment's file was taken away, if one
+    /// was since the queue was opened, or before.
     #[must_use]
     pub fn last_trouble(&self) -> Option<Arc<Error>> {
         self.flags.trouble()

@@ -21,6 +21,9 @@
 //! written to new blocks and synced. As after a crash of the machine seqs jump, because memory may have forgotten frames
 //! that readers saw. It needs free space of one segment; without it the queue does not open, and stays as it is.
 //!
+//! **A segment whose file was taken away** behind the newest one that is there has had seqs that nobody finds any more. As
+//! after a crash of the machine they are not used again: the epoch rises, and readers are told what is lost.
+//!
 //! The cost: in the same boot at most a 256th of a segment is scanned, whatever the queue's size. After a crash of the
 //! machine everything behind the synced position is read once.
 
@@ -29,6 +32,7 @@ use super::{
     control::{ControlFile, FIRST_GENERATION, State, Synced, is_failed_sync},
     index,
     layout::{ABORTED, META_LEN, REQUIRED_MAX},
+    missing::MissingSegment,
     names::{self, Names},
     publisher::Counters,
     segment::{Head, IndexUse, Making, Segment, head, ids, salt},
@@ -94,7 +98,7 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
     let wake_map = platform.map_mut(&wake_file, META_LEN)?;
     platform.prefault_mut(&wake_map)?;
 
-    let mut opening = Opening { platform, names, options: &options, making, counters: Counters::default() };
+    let mut opening = Opening { platform, names, options: &options, making, counters: Counters::default(), lost: None };
     let (mut control, found) = opening.control(mode, &required)?;
     let opened = opening.segments(&mut control, found).and_then(|segments| {
         opening.take_over(&mut control, mode, &required)?;
@@ -104,7 +108,7 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
         control.tell_failure();
     }
     let (live, current, tail) = opened?;
-    let counters = opening.counters;
+    let (counters, lost) = (opening.counters, opening.lost);
     let aborted = control.counter(ABORTED).saturating_add(counters.aborted_records);
     control.set_counter(ABORTED, aborted);
 
@@ -112,6 +116,9 @@ pub(crate) fn open<P: Platform>(platform: &P, names: &Names, options: PublisherO
     let (prepared_in, prepared) = sync_channel(ready);
     let endings = Arc::new(Endings::new(ready + 1));
     let flags = Arc::new(Flags::default());
+    if let Some(lost) = lost {
+        flags.misses(&lost);
+    }
     let segment = live[current].segment.clone().expect("bug: the current segment was adopted");
     let upkeep = Upkeep::new(Parts {
         platform: platform.clone(),
@@ -199,6 +206,8 @@ struct Opening<'a, P: Platform> {
     options: &'a PublisherOptions,
     making: Making,
     counters: Counters,
+    /// A segment that is not there, although others were made behind it.
+    lost: Option<MissingSegment>,
 }
 
 /// A reader at the tail, the times of frames before what it scanned, and the seq behind `End` if that is there.
@@ -406,15 +415,17 @@ impl<P: Platform> Opening<'_, P> {
     fn same_boot(&mut self, control: &mut ControlFile<P>, mut heads: Vec<Head>, torn: bool) -> Result<Segments<P>> {
         let Some(mut newest) = heads.iter().rposition(|head| head.begin.is_some()) else {
             // Nothing was ever appended: what is there was prepared at most.
-            for head in &heads {
-                self.platform.remove(&self.names.segment(head.id))?;
-            }
+            self.remove(&heads)?;
             return self.first(control, None, torn, VecDeque::new());
         };
         for head in &mut heads[..newest] {
             self.repair_begin(head)?;
         }
         self.end_predecessor(&heads, newest)?;
+        self.lost = self.lost_behind(control, &heads, newest);
+        if self.lost.is_some() {
+            return self.after_loss(control, heads, newest, torn);
+        }
         let (mut file, mut map) = self.open_map(heads[newest].id, heads[newest].header.segment_len)?;
         let (mut reader, mut earlier, end) = self.scan(&heads[newest], &map)?;
         if let Some(next_seq) = end {
@@ -424,9 +435,7 @@ impl<P: Platform> Opening<'_, P> {
             let continues = heads[newest].header.epoch == control.state.epoch
                 && heads.get(newest + 1).is_some_and(|next| next.header.predecessor_id == heads[newest].id);
             if !continues {
-                for head in heads.split_off(newest + 1) {
-                    self.platform.remove(&self.names.segment(head.id))?;
-                }
+                self.remove(&heads.split_off(newest + 1))?;
                 let seq = if heads[newest].header.epoch == control.state.epoch { Some(next_seq) } else { None };
                 let last = heads[newest];
                 let live = self.live_of(&heads, control);
@@ -455,12 +464,55 @@ impl<P: Platform> Opening<'_, P> {
         live[current].segment = Some(Arc::new(segment));
         live[current].file = Some(file);
         live[current].durable = false;
-        self.adopt_prepared(&mut live, prepared, &head.header)?;
+        self.adopt_prepared(&mut live, &prepared, &head.header)?;
         let bound = mark.next_seq().saturating_add(self.bound_of(&live, current));
         let last = live.back().map_or(0, |live| live.id);
         control.state.seq_bound = control.state.seq_bound.max(bound);
         control.state.last_segment = control.state.last_segment.max(last);
         Ok((live, current, mark))
+    }
+
+    /// A segment behind the newest one that has begun which is not there, although it was.
+    fn lost_behind(&self, control: &ControlFile<P>, heads: &[Head], newest: usize) -> Option<MissingSegment> {
+        let last = heads[newest].id;
+        let is_lost = |id: u64| id > last && heads.iter().all(|head| head.id != id);
+        let synced = control.state.synced.segment;
+        let follower = heads[newest + 1..].iter().find(|head| is_lost(head.header.predecessor_id.min(head.id)));
+        let (id, evidence) = match follower {
+            Some(head) => (head.header.predecessor_id, format!("segment {} follows it", head.id)),
+            None if is_lost(synced) => (synced, "control.meta has the synced position in it".to_owned()),
+            None => return None,
+        };
+        Some(MissingSegment::new(self.names, id, evidence))
+    }
+
+    /// Goes on behind the newest segment that is there, in an epoch of its own.
+    fn after_loss(
+        &mut self,
+        control: &mut ControlFile<P>,
+        mut heads: Vec<Head>,
+        newest: usize,
+        torn: bool,
+    ) -> Result<Segments<P>> {
+        let (_file, map) = self.open_map(heads[newest].id, heads[newest].header.segment_len)?;
+        let (reader, earlier, end) = self.scan(&heads[newest], &map)?;
+        match end {
+            Some(_) => self.seal(&reader, earlier),
+            None => self.end(&reader, earlier),
+        }
+        // First, for what is removed then is what tells of the loss.
+        control.update(|state| state.epoch += 1)?;
+        self.remove(&heads.split_off(newest + 1))?;
+        let live = self.live_of(&heads, control);
+        self.next_of(control, Some((heads[newest].id, reader.mark().offset())), None, torn, live)
+    }
+
+    /// Removes segments, the youngest first: at no time one is left that follows another which is not there.
+    fn remove(&self, heads: &[Head]) -> Result<()> {
+        for head in heads.iter().rev() {
+            self.platform.remove(&self.names.segment(head.id))?;
+        }
+        Ok(())
     }
 
     /// Seqs that the segments from `current` on can hold.
@@ -501,6 +553,7 @@ impl<P: Platform> Opening<'_, P> {
                 len: head.header.segment_len,
                 first_seq: head.begin.map_or(0, |begin| begin.first_seq),
                 ended: head.id != newest,
+                lost: false,
                 durable: head.id < control.state.synced.segment,
                 segment: None,
                 file: None,
@@ -509,21 +562,23 @@ impl<P: Platform> Opening<'_, P> {
     }
 
     /// Segments that were prepared and never begun: taken over where they fit, removed where not.
-    fn adopt_prepared(&self, live: &mut VecDeque<Live<P>>, prepared: Vec<Head>, current: &Header) -> Result<()> {
+    fn adopt_prepared(&self, live: &mut VecDeque<Live<P>>, prepared: &[Head], current: &Header) -> Result<()> {
         let mut before = current.segment_id;
-        let mut fits = true;
-        for head in prepared {
+        let mut fits = |head: &Head| {
             let header = &head.header;
-            fits &= header.predecessor_id == before
+            let follows = header.predecessor_id == before;
+            before = head.id;
+            follows
                 && header.epoch == current.epoch
                 && header.segment_len == self.options.segment_len
                 && header.checksum == self.options.checksum
-                && header.clock == self.options.clock;
+                && header.clock == self.options.clock
+        };
+        let fitting = prepared.iter().take_while(|head| fits(head)).count();
+        self.remove(&prepared[fitting..])?;
+        for head in &prepared[..fitting] {
+            let header = &head.header;
             let path = self.names.segment(head.id);
-            if !fits {
-                self.platform.remove(&path)?;
-                continue;
-            }
             let file = self.platform.open(&path, Open::Write)?;
             let segment = Segment::adopt(self.platform, self.names, header, &file, IndexUse::Fresh)?;
             // A begin field that is not whole would stay: prepared means that it is zero and the first slot open.
@@ -533,11 +588,11 @@ impl<P: Platform> Opening<'_, P> {
                 len: header.segment_len,
                 first_seq: 0,
                 ended: false,
+                lost: false,
                 durable: false,
                 segment: Some(Arc::new(segment)),
                 file: Some(file),
             });
-            before = head.id;
         }
         Ok(())
     }
@@ -604,6 +659,7 @@ impl<P: Platform> Opening<'_, P> {
             len: self.options.segment_len,
             first_seq,
             ended: false,
+            lost: false,
             durable: false,
             segment: Some(Arc::new(segment)),
             file: Some(file),
@@ -654,9 +710,8 @@ impl<P: Platform> Opening<'_, P> {
                 self.platform.open(&self.names.segment(head.id), Open::Write)?.sync()?;
             }
         }
-        for head in &dead {
-            self.platform.remove(&self.names.segment(head.id))?;
-        }
+        dead.sort_unstable_by_key(|head| head.id);
+        self.remove(&dead)?;
         // Indexes of cut segments may lead behind the cut.
         let from = accepted.as_ref().map_or(0, |accepted| accepted.from);
         for head in &heads[from..] {

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! pass:   heartbeat; take back ended segments: sync (by policy), seal
+//!         once a second: are the names of all segments there?
 //!         while fewer than `ahead` are prepared:
 //!             over the budget?   retire the oldest ended segment that no reader needs:
 //!                                rename it away, lock it exclusively (who reads it has a shared lock)
@@ -18,9 +19,10 @@ use super::{
     control::{ControlFile, Synced, is_failed_sync},
     cursor,
     layout::{RECYCLED, REFUSED, ROLLS},
+    missing::MissingSegment,
     names::Names,
     publisher::Durable,
-    segment::{Making, Segment, Spare, salt},
+    segment::{Making, Segment, Spare, ids, salt},
 };
 use crate::{Error, Result, root::Name};
 use chronicle_core::{Reader, Seal, Spec, Step, layout::FRAME_ALIGN, layout::HEADER_LEN, store_seal};
@@ -48,6 +50,10 @@ pub(crate) struct Flags {
     pub(crate) refused: AtomicU64,
     pub(crate) recycled: AtomicU64,
     trouble: Mutex<Option<Arc<Error>>>,
+    /// The newest segment that was found missing; it does not come back.
+    missing: Mutex<Option<Arc<Error>>>,
+    /// Its id if the writer was in it, for the writer to leave it.
+    pub(crate) lost: AtomicU64,
 }
 
 const GETTING_READY: u8 = 0;
@@ -72,7 +78,12 @@ impl Flags {
     }
 
     pub(crate) fn trouble(&self) -> Option<Arc<Error>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let of = |trouble: &Mutex<Option<_>>| trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        of(&self.trouble).or_else(|| of(&self.missing))
+    }
+
+    pub(crate) fn misses(&self, missing: &MissingSegment) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(missing.to_error()));
     }
 
     fn set_trouble(&self, error: Option<Arc<Error>>) {
@@ -158,6 +169,8 @@ pub(crate) struct Live<P: Platform> {
     /// 0 = not known, or prepared.
     pub(crate) first_seq: u64,
     pub(crate) ended: bool,
+    /// Somebody took its file away.
+    pub(crate) lost: bool,
     /// All of it is on the medium.
     pub(crate) durable: bool,
     /// Of those that this writer has written or will.
@@ -297,6 +310,9 @@ impl<P: Platform> Upkeep<P> {
         self.garbage.retain(|(path, _)| platform.remove(path).is_err() && platform.exists(path).unwrap_or(true));
         if now.wrapping_sub(self.sampled_ns) >= SAMPLE_NS || self.sampled_ns == 0 {
             self.sample(now);
+            self.look_for_all();
+        } else if soon == Soon::Busy {
+            self.look_for_current();
         }
         let poisoned = self.flags.poisoned.load(Ordering::Relaxed);
         if !poisoned && (!patient || now >= self.retry_ns) {
@@ -381,6 +397,36 @@ impl<P: Platform> Upkeep<P> {
             }
         }
         soon
+    }
+
+    /// Are the names of all segments there?
+    fn look_for_all(&mut self) {
+        let Ok(there) = ids(&self.platform, &self.names) else { return };
+        for at in 0..self.live.len() {
+            if there.binary_search(&self.live[at].id).is_err() {
+                self.miss(at);
+            }
+        }
+    }
+
+    /// Is the name of the segment there into which the writer has just gone?
+    fn look_for_current(&mut self) {
+        let path = self.names.segment(self.live[self.current].id);
+        if matches!(self.platform.exists(&path), Ok(false)) {
+            self.miss(self.current);
+        }
+    }
+
+    /// A segment has lost its name, and nobody finds what is written into it.
+    fn miss(&mut self, at: usize) {
+        let live = &mut self.live[at];
+        if !std::mem::replace(&mut live.lost, true) {
+            let evidence = "the writer made it, and it has not retired".to_owned();
+            self.flags.misses(&MissingSegment::new(&self.names, live.id, evidence));
+        }
+        if at == self.current {
+            self.flags.lost.store(live.id, Ordering::Relaxed);
+        }
     }
 
     /// Takes note of which readers still look.
@@ -521,6 +567,7 @@ impl<P: Platform> Upkeep<P> {
             len,
             first_seq: 0,
             ended: false,
+            lost: false,
             durable: false,
             segment: Some(segment.clone()),
             file: Some(file),
@@ -533,7 +580,14 @@ impl<P: Platform> Upkeep<P> {
     fn retire(&mut self) -> Result<Option<Spare<P>>> {
         let (id, retired) = (self.live[0].id, self.names.retired(self.live[0].id));
         // Renamed away first, so that nobody new finds it.
-        self.platform.rename(&self.names.segment(id), &retired)?;
+        let is_lost = match self.platform.rename(&self.names.segment(id), &retired) {
+            Ok(()) => false,
+            Err(trouble) if trouble.kind() == TroubleKind::NotFound => true,
+            Err(trouble) => return Err(trouble.into()),
+        };
+        if is_lost {
+            self.miss(0);
+        }
         let live = self.live.pop_front().expect("bug: looked at above");
         self.current -= 1;
         self.control.set_oldest(self.live[0].id);
@@ -545,7 +599,7 @@ impl<P: Platform> Upkeep<P> {
             }
         }
         let len = live.len.into();
-        let spare = self.reclaim(live, &retired);
+        let spare = if is_lost { None } else { self.reclaim(live, &retired) };
         if spare.is_none() {
             self.discard(retired, len);
             self.discard(self.names.index(id), 0);

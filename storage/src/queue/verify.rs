@@ -18,6 +18,8 @@
 //! file locked, what does not fit in it is a note: it is being stored. Where none of two slots is whole it is damage
 //! always.
 //!
+//! **Segments that are not there** are a problem, whatever became of them, unless they retired: see [`missing`](super::missing).
+//!
 //! **Indexes** are never synced, because they can be made again: once the machine was started anew since a writer was
 //! there, what is not whole in one is a note, but for a single byte that changed.
 
@@ -25,6 +27,7 @@ use super::{
     control::{Control, State},
     cursor, index,
     layout::{ControlSlot, CursorSlot, META_LEN},
+    missing::{Chain, missing},
     names::{self, Names},
     segment::{Head, head, ids},
     slots::{self, BadSlot, Cause},
@@ -115,6 +118,7 @@ pub fn verify_noting<P: Platform>(
         }
     }
     let mut before: Option<(Head, Walked)> = None;
+    let mut chain = Chain::default();
     for id in ids(platform, &names)? {
         let path = names.segment(id);
         let file = match platform.open(&path, Open::Read) {
@@ -136,6 +140,7 @@ pub fn verify_noting<P: Platform>(
                 continue;
             }
         };
+        chain.links.push((id, head.header.predecessor_id));
         let Some(begin) = head.begin else {
             if head.seal.is_some() || control.state.synced.segment > id {
                 let fault = Fault::Field { name: "begin.first_seq", found: 0 };
@@ -187,7 +192,14 @@ pub fn verify_noting<P: Platform>(
                 }
             }
         }
+        chain.newest_ended = walked.ended.then_some(id);
         before = Some((head, walked));
+    }
+    if !unrecovered {
+        chain.writer = is_open(platform, &names.alive_lock())?;
+        for gone in missing(platform, &names, &control, &chain)? {
+            problem(&mut verified, gone.to_error());
+        }
     }
     for (_, path) in cursor::list(platform, &names)? {
         verified.readers += 1;
