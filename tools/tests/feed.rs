@@ -3,6 +3,10 @@
 
 mod support;
 
+use chronicle::{
+    System,
+    storage::queue::{self, SegmentState},
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -303,6 +307,37 @@ fn an_exchange_that_was_killed_is_waited_for_and_followed_again() {
         refine(root.path(), &[]).ok();
         same_book(&exchange, root.path(), venue, &marks[0], "latest");
     }
+}
+
+/// The mapping of a file that is gone still takes records, and nobody will ever read them: the feed must notice, say so, and
+/// give whoever reads the stream books that are whole.
+#[test]
+fn a_segment_that_somebody_removes_is_told_and_the_books_come_again() {
+    let root = scratch();
+    let exchange = Exchange::start("binance-spot", "btcusdt", "127.0.0.1:0");
+    let mut feed = Feed::start("binance-spot", "btcusdt", root.path(), exchange.at);
+    feed.tells("whole books", books_are_whole);
+    let queue = root.path().join("hot/streams/raw/binance-spot/queue");
+    let description = queue::describe(&System, &queue).expect("a queue");
+    let current = description.segments.iter().rev().find(|segment| segment.state == SegmentState::Current);
+    let current = current.expect("it is written to").clone();
+    fs::remove_file(&current.path).expect("it is there");
+    let told = feed.tells("what is wrong", |line| is_event(line, "raw_trouble"));
+    let path = current.path.to_str().expect("text");
+    assert!(told["why"].as_str().is_some_and(|why| why.starts_with(path) && why.contains("missing")), "{told}");
+    feed.tells("whole books", |line| is_event(line, "whole"));
+
+    for command in ["doctor", "verify"] {
+        let ran = run(Command::new(BINARY).args([command, "--json"]).arg(root.path())).exits(1);
+        assert!(ran.text().contains(path) && ran.text().contains("follows it"), "{command}: {}", ran.text());
+    }
+    exchange.ask("POST", "/local/pause");
+    let marks = exchange.mark();
+    feed.tells("numbers", books_are_whole);
+    feed.tells("the last numbers", books_are_whole);
+    feed.ends();
+    refine(root.path(), &[]).ok();
+    same_book(&exchange, root.path(), "binance-spot", &marks[0], "latest");
 }
 
 /// A second feed of the same venue in one root would write the same stream twice; one after the other goes on with it.

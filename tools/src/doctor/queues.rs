@@ -5,7 +5,7 @@ use crate::run::{Count, Size, Word, chain, name_of, rfc3339};
 use chronicle::{
     System,
     storage::{
-        queue::{Description, SegmentState, describe, layout},
+        queue::{DescribedReader, DescribedSegment, Description, MissingSegment, SegmentState, describe, layout},
         recorder::RECORDER,
         root::Name,
     },
@@ -29,6 +29,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
         match describe(&System, queue) {
             Ok(description) => {
                 cursors(queue, &description, findings);
+                missing(&description, findings);
                 clock(patient, queue, &description, findings);
                 match crate::queues::overflow_venue(queue) {
                     // Both its ends are one feed: that it died the raw queue tells, and what waits here is the news.
@@ -58,6 +59,27 @@ fn unreadable(patient: &Patient, queue: &Path, what: &str) -> Finding {
     }
     let fix = format!("chronicle verify {}", Word(queue));
     Finding::problem("queue-damaged", queue, format!("the queue cannot be read: {what}"), why, fix)
+}
+
+/// Segments that somebody took away.
+fn missing(description: &Description, findings: &mut Vec<Finding>) {
+    for MissingSegment { segment_id, path, evidence } in &description.missing {
+        findings.push(Finding::problem(
+            "segment-missing",
+            path,
+            format!("segment {segment_id} is not there, although {evidence}"),
+            if description.writer {
+                "somebody took its file away: no reader finds its frames. The writer goes on in the next one as soon as it notices"
+            } else {
+                "somebody took its file away: no reader finds its frames"
+            },
+            format!(
+                "if it was moved: mv it back to {}; if not, whoever has read it has its frames, and readers that come \
+                 there are told what is lost",
+                Word(path)
+            ),
+        ));
+    }
 }
 
 fn liveness(patient: &Patient, queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
@@ -151,32 +173,17 @@ fn cursor(queue: &Path, reader: &str) -> std::path::PathBuf {
 }
 
 fn retention(patient: &Patient, queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
-    let ended = |segment: &&chronicle::storage::queue::DescribedSegment| {
-        matches!(segment.state, SegmentState::Ended | SegmentState::Sealed)
-    };
     for name in &description.required {
         let reader = description.readers.iter().find(|reader| reader.name == *name);
         if reader.is_some_and(|reader| reader.open || reader.error.is_some()) {
             continue;
         }
-        let from = reader.and_then(|reader| reader.durable_seq).unwrap_or(0);
-        let held: Vec<_> = description
-            .segments
-            .iter()
-            .filter(ended)
-            .filter(|segment| segment.count > 0 && segment.first_seq.is_some_and(|first| first + segment.count > from))
-            .collect();
+        let held = held(description, |segment| is_unread(segment, reader));
         // A feed's recorder comes four times a second, and is gone between.
-        if held.is_empty() || looks(&cursor(queue, name.as_str())) {
+        if held.is_none() || looks(&cursor(queue, name.as_str())) {
             continue;
         }
-        let bytes: u64 = held.iter().map(|segment| u64::from(segment.bytes)).sum();
-        let what = format!(
-            "reader \"{name}\" is not running and holds {} ({}) of {} that the queue may take",
-            if held.len() == 1 { "1 segment".to_owned() } else { format!("{} segments", held.len()) },
-            Size(bytes),
-            Size(description.max_bytes)
-        );
+        let what = format!("reader \"{name}\" is not running and holds {}", held.unwrap_or_default());
         let why =
             "the queue requires this reader: it keeps what that has not read, and when it is full it refuses appends";
         let recorded = (name == RECORDER).then(|| raw_venue(patient, queue)).flatten();
@@ -192,7 +199,25 @@ fn retention(patient: &Patient, queue: &Path, description: &Description, finding
             None => finding,
         });
     }
-    slow_readers(queue, description, findings);
+    if !slow_readers(queue, description, findings) {
+        stalled_readers(queue, description, findings);
+    }
+}
+
+/// Those of the ended segments, in words; `None` where there are none.
+fn held(description: &Description, is_held: impl Fn(&DescribedSegment) -> bool) -> Option<String> {
+    let ended = |segment: &&DescribedSegment| matches!(segment.state, SegmentState::Ended | SegmentState::Sealed);
+    let held: Vec<_> = description.segments.iter().filter(ended).filter(|segment| is_held(segment)).collect();
+    let bytes: u64 = held.iter().map(|segment| u64::from(segment.bytes)).sum();
+    let count = if held.len() == 1 { "1 segment".to_owned() } else { format!("{} segments", held.len()) };
+    (!held.is_empty())
+        .then(|| format!("{count} ({}) of {} that the queue may take", Size(bytes), Size(description.max_bytes)))
+}
+
+/// Whether a required reader has not made it known that it has all of this segment.
+fn is_unread(segment: &DescribedSegment, reader: Option<&DescribedReader>) -> bool {
+    let from = reader.and_then(|reader| reader.durable_seq).unwrap_or(0);
+    segment.count > 0 && segment.first_seq.is_some_and(|first| first + segment.count > from)
 }
 
 /// Whether whoever has this cursor looks at the queue: watched for a moment.
@@ -207,15 +232,52 @@ fn looks(cursor: &Path) -> bool {
     beats() != before
 }
 
-/// A reader that is there and keeps the writer from making the next segment.
-fn slow_readers(queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
+/// A reader that is there, does not look, and has ended segments before it.
+fn stalled_readers(queue: &Path, description: &Description, findings: &mut Vec<Finding>) {
+    for reader in description.readers.iter().filter(|reader| reader.open && reader.error.is_none()) {
+        let stands = reader.at.map_or(reader.reading, |(segment, _)| segment.min(reader.reading));
+        let held = match reader.required {
+            true => held(description, |segment| is_unread(segment, Some(reader))),
+            false if stands == 0 => None,
+            false => held(description, |segment| segment.segment_id >= stands),
+        };
+        let path = cursor(queue, &reader.name);
+        let Some(held) = held.filter(|_| !looks(&path)) else { continue };
+        let (who, fix) = match holder(&path) {
+            Some((pid, true)) => (format!(" (process {pid}) is stopped"), format!("kill -CONT {pid}")),
+            Some((pid, false)) => (
+                format!(" (process {pid}) does not look"),
+                format!(
+                    "cat /proc/{pid}/wchan says what it waits for; if it is lost: kill -KILL {pid}, and start it again"
+                ),
+            ),
+            None => (" does not look".to_owned(), format!("fuser -v {}", Word(&path))),
+        };
+        findings.push(Finding::problem(
+            "reader-stalled",
+            queue,
+            format!("reader \"{}\"{who} and holds {held}", reader.name),
+            if reader.required {
+                "the queue requires this reader: it keeps what that has not read, and when it is full it refuses appends"
+            } else {
+                "the queue keeps them for it until its time to live is over; from then on the reader loses what there is no room \
+                 for"
+            },
+            fix,
+        ));
+    }
+}
+
+/// A reader that is there and keeps the writer from making the next segment; whether there is one, or none can be.
+fn slow_readers(queue: &Path, description: &Description, findings: &mut Vec<Finding>) -> bool {
     let room = description.used_bytes + u64::from(description.segment_len) <= description.max_bytes;
     let prepared = description.segments.iter().any(|segment| segment.state == SegmentState::Prepared);
     let begun = || description.segments.iter().filter(|segment| segment.state != SegmentState::Prepared);
-    let Some(oldest) = begun().next() else { return };
+    let Some(oldest) = begun().next() else { return true };
     if !description.writer || room || prepared || begun().count() < 2 {
-        return;
+        return false;
     }
+    let before = findings.len();
     for reader in description.readers.iter().filter(|reader| reader.open && reader.reading <= oldest.segment_id) {
         let path = cursor(queue, &reader.name);
         let looks = looks(&path);
@@ -239,6 +301,7 @@ fn slow_readers(queue: &Path, description: &Description, findings: &mut Vec<Find
             fix,
         ));
     }
+    findings.len() > before
 }
 
 /// The venue whose raw queue this is.
