@@ -1,11 +1,13 @@
 //! Which queues and registrations lie under a directory: found by looking, as everything here is found.
 
+use crate::run::{Failure, Outcome};
 use chronicle::{
     bus::{Entry, Kind, Layout, layout::Place},
     storage::root::Root,
 };
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +33,38 @@ fn visit(dir: &Path, deep: usize, found: &mut Vec<PathBuf>) {
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             visit(&entry.path(), deep, found);
+        }
+    }
+}
+
+/// The first directory under `dir`, itself included, that may not be looked into, and why: queues may lie in it.
+pub(crate) fn closed(dir: &Path) -> Option<(PathBuf, io::Error)> {
+    fn visit(dir: &Path, deep: usize) -> Option<(PathBuf, io::Error)> {
+        let mut below: Vec<PathBuf> = match fs::read_dir(dir) {
+            Ok(entries) => entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => return Some((dir.to_owned(), error)),
+        };
+        below.sort();
+        let deep = deep.checked_sub(1)?;
+        below.iter().find_map(|dir| visit(dir, deep))
+    }
+    visit(dir, DEEP)
+}
+
+/// Refuses to say that there is no queue under `dir` where some of it may not be looked into.
+pub(crate) fn must_be_open(dir: &Path) -> Outcome {
+    match closed(dir) {
+        None => Ok(()),
+        Some((closed, why)) => {
+            let owner = closed.metadata().map(|it| it.uid()).ok();
+            let ask =
+                owner.map_or_else(String::new, |uid| format!("; it is user {uid}'s: ask as that user, or as root"));
+            Err(Failure::Problem(format!("{}: may not be looked into: {why}{ask}", closed.display())))
         }
     }
 }

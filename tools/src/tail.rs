@@ -25,7 +25,7 @@ use chronicle::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -92,6 +92,10 @@ const LINES: usize = 10;
 const SLICE: Duration = Duration::from_millis(100);
 /// How often days and a queue's name are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Symbols that are remembered, and shown, for who asks for one that is not there.
+const SYMBOLS_SEEN: usize = 10_000;
+const SYMBOLS_TOLD: usize = 8;
 
 /// A record's type, as it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -160,7 +164,8 @@ impl Filter {
         self.symbols.is_empty() && self.kinds.is_empty() && self.from_ns == 0 && self.to_ns == u64::MAX
     }
 
-    fn judge(&self, frame: &Frame<'_>, payload: &[u8]) -> Verdict {
+    /// Whether it passes; the symbols of those that are of the right time are kept in `seen`.
+    fn judge(&self, frame: &Frame<'_>, payload: &[u8], seen: &mut BTreeSet<String>) -> Verdict {
         if frame.time_ns > self.to_ns {
             return Verdict::Over;
         }
@@ -192,11 +197,35 @@ impl Filter {
         };
         let of_kind = self.kinds.is_empty()
             || self.kinds.iter().any(|asked| kind == Some(*asked) || *asked == Kind::Number(frame.type_id));
+        // Looked at first, whatever its type: it is told what there is.
         let of_symbol = self.symbols.is_empty() || {
             let code = symbol_code(symbol);
-            self.symbols.iter().any(|asked| asked.as_str() == code)
+            let is_asked = self.symbols.iter().any(|asked| asked.as_str() == code);
+            if !symbol.is_empty() && seen.len() < SYMBOLS_SEEN && !seen.contains(&code) {
+                seen.insert(code);
+            }
+            is_asked
         };
         if of_kind && of_symbol { Verdict::Passes } else { Verdict::LeftOut }
+    }
+}
+
+impl Filter {
+    /// Says which of the symbols that were asked for have no record here, and which others have. Of none at all that is why
+    /// nothing was printed.
+    fn must_have_seen(&self, seen: &BTreeSet<String>, follow: bool) -> Outcome {
+        let absent: Vec<&str> = self.symbols.iter().map(Name::as_str).filter(|asked| !seen.contains(*asked)).collect();
+        if absent.is_empty() || seen.is_empty() {
+            return Ok(());
+        }
+        let mut there: Vec<&str> = seen.iter().take(SYMBOLS_TOLD).map(String::as_str).collect();
+        there.extend((seen.len() > SYMBOLS_TOLD).then_some("…"));
+        let why = format!("no record of {} here; there are those of {}", absent.join(", "), there.join(", "));
+        if follow || absent.len() < self.symbols.len() {
+            tell(&why);
+            return Ok(());
+        }
+        Err(Failure::Problem(why))
     }
 }
 
@@ -237,7 +266,7 @@ fn tail(args: &Args, stop: &Stop, source: &mut Source, out: &mut dyn Write) -> R
     let mut last: Option<VecDeque<Vec<u8>>> = (most != usize::MAX).then(VecDeque::new);
     // A writer may be faster than this loop: what comes after this frame is not among the last ones any more.
     let newest = source.begin(&filter, most)?;
-    let mut payload = Vec::new();
+    let (mut payload, mut seen) = (Vec::new(), BTreeSet::new());
     loop {
         let (mut over, mut caught_up) = (false, false);
         while !caught_up && let Some(event) = source.next()? {
@@ -248,7 +277,7 @@ fn tail(args: &Args, stop: &Stop, source: &mut Source, out: &mut dyn Write) -> R
                     caught_up = newest == Some(frame.seq);
                     payload.resize(frame.payload.len(), 0);
                     frame.payload.copy_to(&mut payload);
-                    match filter.judge(&frame, &payload) {
+                    match filter.judge(&frame, &payload, &mut seen) {
                         Verdict::Passes => records::frame(&mut line, style, &frame, &payload)?,
                         Verdict::LeftOut => {}
                         Verdict::Over => {
@@ -273,10 +302,14 @@ fn tail(args: &Args, stop: &Stop, source: &mut Source, out: &mut dyn Write) -> R
                 }
             }
         }
+        let first = last.is_some();
         for line in last.take().into_iter().flatten() {
             out.write_all(&line)?;
         }
         out.flush()?;
+        if (first || !args.follow) && !stop.asked() {
+            filter.must_have_seen(&seen, args.follow)?;
+        }
         if over || stop.asked() || !args.follow {
             return Ok(());
         }
@@ -399,6 +432,9 @@ fn raw_queue(root: &Root, venue: Option<&Name>) -> Result<PathBuf, Failure> {
             .collect(),
         Err(_) => Vec::new(),
     };
+    if venue.map_or(there.is_empty(), |venue| !there.contains(venue)) {
+        crate::queues::must_be_open(&root.raw_queues())?;
+    }
     let venue = match venue {
         Some(venue) if there.contains(venue) => venue.clone(),
         Some(venue) => {

@@ -96,6 +96,9 @@ fn twice(root: &Root, interval: Duration) -> Tick {
 
 fn once(root: &Root, interval: Duration) -> Outcome {
     let tick = twice(root, interval);
+    if tick.queues.is_empty() {
+        crate::queues::must_be_open(&root.hot)?;
+    }
     with_stdout(|out| table(out, &root.hot, &tick, interval))
 }
 

@@ -97,7 +97,10 @@ fn the_newest_and_those_that_pass() {
     // By type and symbol; the venue's name of it will do.
     let trades = lines(&tail(&root, &["--type", "trade", "--symbol", "ETHUSDT", "-n", "5"]).ok());
     assert!(trades.len() == 5 && trades.iter().all(|line| line.contains(" trade ")), "{trades:?}");
-    assert!(tail(&root, &["--symbol", "btcusdt"]).ok().out.is_empty());
+    let ran =
+        tail(&root, &["--symbol", "btcusdt"]).exits(1).says("no record of btcusdt here; there are those of ethusdt");
+    assert!(ran.out.is_empty());
+    tail(&root, &["--symbol", "btcusdt,ethusdt", "-n", "1"]).ok().says("no record of btcusdt");
     let two = lines(&tail(&root, &["--type", "snapshot,gap", "-n", "100"]).ok());
     assert!(two.iter().all(|line| line.contains(" snapshot ") || line.contains(" gap ")), "{two:?}");
     assert!(two[0].contains(" × ") && two[0].contains("bid ") && two[0].contains(", …"), "{two:?}");
