@@ -17,6 +17,8 @@
 //! | [`features`] | numbers that follow from a book as it changes: a trait, and those that ship |
 //! | [`records`] | one stream's records over days and tiers |
 //! | [`replay`] | many streams merged into one, in the order in which they came |
+//! | [`walk`] | a day's book step by step, from the partitions |
+//! | [`quality`] | what a root's days are worth: coverage, gaps, crossed time, rates |
 //!
 //! What this crate never does: it reads no clock but the frames', parses no venue's text, never rounds a number, and
 //! drops no record without counting it. It contains no unsafe code.
@@ -28,6 +30,7 @@ mod checkpoint;
 pub mod error;
 pub mod features;
 pub mod oddity;
+pub mod quality;
 pub mod query;
 pub mod records;
 pub mod refine;
@@ -36,5 +39,6 @@ pub mod replay;
 pub mod report;
 pub mod symbols;
 pub mod venue;
+pub mod walk;
 
 pub use error::{Error, Result};

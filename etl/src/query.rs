@@ -116,7 +116,7 @@ impl BookState {
 
 /// A book that is followed through frames.
 #[derive(Debug, Default)]
-struct Follower {
+pub(crate) struct Follower {
     book: Book,
     /// There is a book: a snapshot was met.
     begun: bool,
@@ -127,18 +127,27 @@ struct Follower {
     gap: Option<(GapFacts, PathBuf)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct GapFacts {
-    after: u64,
-    next: u64,
-    missing_from: u64,
-    missing_to: u64,
-    time_ns: u64,
-    cause: &'static str,
+/// What a gap's record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapFacts {
+    /// Last id before the gap.
+    pub after: u64,
+    /// First id behind it.
+    pub next: u64,
+    /// First missing id.
+    pub missing_from: u64,
+    /// Last missing id.
+    pub missing_to: u64,
+    /// Exchange time of the event that showed it, ns.
+    pub time_ns: u64,
+    /// Why.
+    pub cause: &'static str,
+    /// It began on an earlier day.
+    pub carried: bool,
 }
 
 impl GapFacts {
-    fn of(gap: &Gap<'_>) -> Self {
+    pub(crate) fn of(gap: &Gap<'_>) -> Self {
         Self {
             after: gap.after_id,
             next: gap.next_id,
@@ -146,12 +155,26 @@ impl GapFacts {
             missing_to: gap.missing_to,
             time_ns: gap.head.exchange_ns,
             cause: gap.cause.as_str(),
+            carried: gap.carried,
         }
     }
 }
 
 impl Follower {
-    fn snapshot(&mut self, snapshot: &BookSnapshot<'_>) {
+    pub(crate) fn is_valid(&self) -> bool {
+        self.valid
+    }
+
+    pub(crate) fn valid_book(&self) -> Option<&Book> {
+        self.valid.then_some(&self.book)
+    }
+
+    /// Exchange time of the last delta in the book; 0 before there is one.
+    pub(crate) fn last_event_ns(&self) -> u64 {
+        self.last_event_ns
+    }
+
+    pub(crate) fn snapshot(&mut self, snapshot: &BookSnapshot<'_>) {
         let venues = snapshot.source == SnapshotSource::Venue;
         // Between two of the venue's, the refinery's say what is known.
         if venues || !self.valid {
@@ -165,7 +188,7 @@ impl Follower {
         self.gap = None;
     }
 
-    fn delta(&mut self, delta: &BookDelta<'_>, frame: &Frame<'_>, path: &Path) -> Result<()> {
+    pub(crate) fn delta(&mut self, delta: &BookDelta<'_>, frame: &Frame<'_>, path: &Path) -> Result<()> {
         // The refinery would have broken off here.
         self.book.apply(&delta.head, delta.bids, delta.asks).map_err(|unfit| Error::Unfit {
             place: path.display().to_string(),
@@ -177,7 +200,7 @@ impl Follower {
         Ok(())
     }
 
-    fn break_off(&mut self, gap: GapFacts, file: PathBuf) {
+    pub(crate) fn break_off(&mut self, gap: GapFacts, file: PathBuf) {
         self.valid = false;
         self.gap.get_or_insert((gap, file));
     }
@@ -246,8 +269,16 @@ pub fn partition<P: Platform>(
     Ok(Some(partition))
 }
 
-/// The record of a frame, or where it is damaged.
-pub(crate) fn record<'f>(frame: &'f Frame<'_>, path: &Path) -> Result<Record<'f>> {
+/// The record of a partition's frame, or where it is damaged.
+///
+/// # Errors
+///
+/// [`Error::Record`], with the file and the frame's seq.
+///
+/// # Panics
+///
+/// If the frame is not in private memory, as each one is that a [`Partition`] gives.
+pub fn record<'f>(frame: &'f Frame<'_>, path: &Path) -> Result<Record<'f>> {
     let payload = frame.payload.as_slice(None).expect("bug: an archived frame's payload is in private memory");
     Record::parse(frame.type_id, payload).map_err(|malformed| Error::Record {
         place: path.display().to_string(),
@@ -312,8 +343,8 @@ pub fn book_at<P: Platform>(platform: &P, root: &Root, venue: &Name, symbol: &Na
     }
 }
 
-/// Follows one day's book to a time, from the last snapshot that allows it.
-fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result<Follower> {
+/// Moves in front of the last snapshot that is of use for the book at a time; in front of the first frame without one.
+pub(crate) fn seek_book<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result<()> {
     if partition.seek_snapshot(until)? {
         // A snapshot of the venue that was of no use is one all the same to who looks at types alone.
         let useful = partition.next()?.is_some_and(|frame| frame.flags & NOT_APPLIED == 0);
@@ -323,6 +354,12 @@ fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result
             partition.seek_seq(1)?;
         }
     }
+    Ok(())
+}
+
+/// Follows one day's book to a time, from the last snapshot that allows it.
+fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result<Follower> {
+    seek_book(partition, until)?;
     let mut follower = Follower::default();
     let path = partition.path().to_owned();
     while let Some(frame) = partition.next()? {

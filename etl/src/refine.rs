@@ -229,6 +229,17 @@ pub fn durable_lens<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Res
     Ok(checkpoint.committed.iter().filter_map(of).collect())
 }
 
+/// What everything refined so far gave, by the venue's last checkpoint; none without one. Reads, and locks nothing: beside
+/// a refinery at work it is as old as that one's last checkpoint.
+///
+/// # Errors
+///
+/// The checkpoint is damaged, or cannot be read.
+pub fn last_report<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Result<Option<Report>> {
+    let checkpoint = Checkpoint::read(platform, &checkpoint::path(root, venue))?;
+    Ok(checkpoint.map(|checkpoint| Report::of(&checkpoint.refinery)))
+}
+
 /// Whether a file is a checkpoint, by its first bytes.
 #[must_use]
 pub fn is_checkpoint<P: Platform>(platform: &P, path: &Path) -> bool {
