@@ -1,5 +1,6 @@
 //! `chronicle book`: the order book of a symbol at a moment.
 
+use crate::ladder::{self, Screen};
 use crate::run::{Failure, Outcome, RootArgs, parse_moment, print_json, rfc3339, what_there_is, with_stdout};
 use chronicle::{
     System,
@@ -20,7 +21,10 @@ Examples:
   chronicle book --root market --venue binance-spot --symbol btcusdt --at 2024-08-08T23:58:00Z --csv
 
 All events with exchange time up to and including TIME are in it. Where ids are missing the book is not valid: exit code
-1, with the gap, its file and the last valid time; --last-valid prints that book.")]
+1, with the gap, its file and the last valid time; --last-valid prints that book.
+
+On a terminal it is a ladder: asks above, bids below, a bar for each quantity; NO_COLOR takes its colours away. Elsewhere
+it is a table; --ladder draws the ladder all the same.")]
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
@@ -39,6 +43,9 @@ pub(crate) struct Args {
     /// In a stretch without a valid book, the last valid one
     #[arg(long)]
     last_valid: bool,
+    /// The ladder, where the output is no terminal, too
+    #[arg(long, conflicts_with_all = ["csv", "json"])]
+    ladder: bool,
     /// side,price,qty: bids from the best down, then asks from the best up, the venue's own digits
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -70,12 +77,16 @@ pub(crate) fn run(args: Args) -> Outcome {
         return if refused { Err(Failure::told()) } else { Ok(()) };
     }
     let state = if args.last_valid { state } else { state.require_valid()? };
+    let screen = Screen::of_stdout(args.ladder).filter(|_| !args.csv);
     with_stdout(|out| {
         if args.csv {
             state.book.write_csv(&mut Out(out), args.depth.unwrap_or(usize::MAX))?;
             return Ok(());
         }
-        table(&args, &state, out)
+        match screen {
+            Some(screen) => ladder::draw(out, screen, (&args.venue, &args.symbol), &state, args.depth.unwrap_or(10)),
+            None => table(&args, &state, out),
+        }
     })
 }
 

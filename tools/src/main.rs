@@ -20,6 +20,9 @@ mod feed;
 mod import;
 mod ingest;
 mod inspect;
+mod ladder;
+mod plot;
+mod quality;
 mod queues;
 mod records;
 mod refine;
@@ -50,6 +53,9 @@ Your own recording, step by step:
   chronicle book   --root market --venue binance-spot --symbol btcusdt --at latest --depth 5
   chronicle tier run --once --root market --now 2024-08-12T00:00:00Z
   chronicle verify market
+See what is stored:
+  chronicle plot --root market --venue binance-spot --symbol btcusdt --date 2024-08-08 -o day.svg
+  chronicle quality market --html -o quality.html
 Watch it, and find out what is wrong:
   chronicle top market
   chronicle tail -f --root market
@@ -79,6 +85,8 @@ enum Command {
     Book(book::Args),
     Export(export::Args),
     Replay(replay::Args),
+    Plot(plot::Args),
+    Quality(quality::Args),
     Cat(cat::Args),
     Tail(tail::Args),
     Top(top::Args),
@@ -106,6 +114,8 @@ fn main() -> ExitCode {
         Command::Book(args) => book::run(args),
         Command::Export(args) => export::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Quality(args) => quality::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Top(args) => top::run(args),

@@ -40,7 +40,7 @@ fn move_to_cold(root: &Path) -> Ran {
     run(Command::new(BINARY).args(["tier", "run", "--once", "--now", "2024-08-12", "--json", "--root"]).arg(root))
 }
 
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 26] = [
     &["demo"],
     &["import"],
     &["refine"],
@@ -51,6 +51,8 @@ const COMMANDS: [&[&str]; 24] = [
     &["symbols", "resolve"],
     &["book"],
     &["export"],
+    &["plot"],
+    &["quality"],
     &["cat"],
     &["inspect"],
     &["verify"],
