@@ -156,26 +156,30 @@ impl Book {
     /// [`Unfit`], and then nothing was applied.
     #[inline]
     pub fn apply(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<Changes, Unfit> {
-        let unknown_removals = if !self.blank && self.price.agrees(head.price) && self.qty.agrees(head.qty) {
-            self.set_all(bids.iter().map(pair), asks.iter().map(pair))
-        } else {
-            self.apply_scaled(head, bids, asks)?
-        };
-        Ok(Changes { unknown_removals, repeated_prices: repeated(bids) + repeated(asks) })
+        if !self.blank && self.price.agrees(head.price) && self.qty.agrees(head.qty) {
+            return Ok(self.set_all(bids.iter().map(pair), asks.iter().map(pair)));
+        }
+        self.apply_scaled(head, bids, asks)
     }
 
     #[inline]
-    fn set_all(&mut self, bids: impl Iterator<Item = PriceQty>, asks: impl Iterator<Item = PriceQty>) -> u64 {
-        let bids: u64 = bids.map(|(price, qty)| u64::from(self.bids.set(price, qty))).sum();
-        let asks: u64 = asks.map(|(price, qty)| u64::from(self.asks.set(!price, qty))).sum();
-        bids + asks
+    fn set_all(
+        &mut self,
+        bids: impl Iterator<Item = PriceQty> + Clone,
+        asks: impl Iterator<Item = PriceQty> + Clone,
+    ) -> Changes {
+        let (bids, asks) = (set_side(&mut self.bids, 0, bids), set_side(&mut self.asks, -1, asks));
+        Changes {
+            unknown_removals: bids.unknown_removals + asks.unknown_removals,
+            repeated_prices: bids.repeated_prices + asks.repeated_prices,
+        }
     }
 
     #[cold]
-    fn apply_scaled(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<u64, Unfit> {
+    fn apply_scaled(&mut self, head: &Head, bids: &[Level], asks: &[Level]) -> Result<Changes, Unfit> {
         if bids.is_empty() && asks.is_empty() {
             // Its scales are of no numbers.
-            return Ok(0);
+            return Ok(Changes::default());
         }
         if self.blank {
             self.blank = false;
@@ -204,7 +208,7 @@ impl Book {
             self.rescale_to(price.exp, qty.exp)?;
         }
         (self.price, self.qty) = (price, qty);
-        Ok(self.set_all(bids.into_iter(), asks.into_iter()))
+        Ok(self.set_all(bids.iter().copied(), asks.iter().copied()))
     }
 
     fn rescale_to(&mut self, price_exp: i8, qty_exp: i8) -> Result<(), Unfit> {
@@ -356,19 +360,29 @@ fn pair(level: &Level) -> PriceQty {
     (level.price(), level.qty())
 }
 
-/// Levels of one side of a message whose price had been in it before.
+/// Sets the levels of one side of a message; `flip` makes keys of prices, see [`Side`].
 #[inline]
-fn repeated(levels: &[Level]) -> u64 {
-    // A venue sorts its sides, one way or the other; then no two are equal if all neighbours are in order.
-    let neighbours = || levels.iter().zip(levels.iter().skip(1)).map(|(a, b)| (a.price(), b.price()));
-    let (ups, downs) =
-        neighbours().fold((0, 0), |(ups, downs), (a, b)| (ups + usize::from(a < b), downs + usize::from(a > b)));
-    if ups.max(downs) + 1 >= levels.len() { 0 } else { repeated_unsorted(levels) }
+fn set_side(side: &mut Side, flip: i64, levels: impl Iterator<Item = PriceQty> + Clone) -> Changes {
+    let mut changes = Changes::default();
+    // A venue sorts its sides, one way or the other; then no two prices are equal if all neighbours are in order.
+    let (mut count, mut ups, mut downs) = (0, 0, 0);
+    let mut before = levels.clone().next().map_or(0, |first| first.0);
+    for (price, qty) in levels.clone() {
+        changes.unknown_removals += u64::from(side.set(price ^ flip, qty));
+        count += 1;
+        ups += usize::from(before < price);
+        downs += usize::from(before > price);
+        before = price;
+    }
+    if ups.max(downs) + 1 < count {
+        changes.repeated_prices = repeated(levels.map(|level| level.0).collect());
+    }
+    changes
 }
 
+/// How many of these prices had been among them before.
 #[cold]
-fn repeated_unsorted(levels: &[Level]) -> u64 {
-    let mut prices: Vec<i64> = levels.iter().map(Level::price).collect();
+fn repeated(mut prices: Vec<i64>) -> u64 {
     prices.sort_unstable();
     prices.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
 }

@@ -140,11 +140,7 @@ fn names_and_bytes(layout: &Layout, count: usize) -> Result<f64, String> {
 }
 
 /// New strategies come and go one after the other: how long after each the poller had been told.
-fn reactions(
-    layout: &Layout,
-    discovery: &mut Discovery<Linux>,
-    round: usize,
-) -> Result<(Vec<f64>, Vec<f64>), String> {
+fn reactions(layout: &Layout, discovery: &mut Discovery<Linux>, round: usize) -> Result<(Vec<f64>, Vec<f64>), String> {
     let (tell, hear) = mpsc::channel();
     let (go, goes) = mpsc::channel::<()>();
     let (mut came, mut went) = (vec![], vec![]);

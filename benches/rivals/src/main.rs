@@ -13,6 +13,7 @@
 
 mod append;
 mod archive;
+mod book;
 mod broadcast;
 mod contest;
 mod discovery;
@@ -54,6 +55,7 @@ const GROUPS: &[(&str, Run)] = &[
     ("roll", roll::run),
     ("recover", |dir, _, out| recover::run(dir, out)),
     ("archive", |dir, _, out| archive::run(dir, out)),
+    ("book", |_, _, out| book::run(out)),
     ("refine", |_, _, out| refine::run(out)),
     ("spsc", |dir, _, out| spsc::run(dir, out)),
     ("mpsc", |dir, _, out| mpsc::run(dir, out)),

@@ -53,6 +53,12 @@ pub fn all() -> Vec<Recording> {
 }
 
 impl Recording {
+    /// Venue and file, for a table.
+    pub fn name(&self) -> String {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        format!("{} {}", self.venue.name(), file.split('_').next().unwrap_or(&file))
+    }
+
     /// The file's bytes, unpacked if they were packed: what a live feed would hand over.
     pub fn text(&self) -> Result<Vec<u8>, String> {
         use std::io::Read as _;

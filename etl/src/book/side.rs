@@ -100,6 +100,7 @@ impl Side {
         self.window.count + self.rest.len()
     }
 
+    #[inline]
     pub(super) fn best(&self) -> Option<PriceQty> {
         // Keys are different: the greater one decides. `None` is less than any.
         self.window.best().max(self.rest.best())
@@ -146,6 +147,8 @@ struct Window {
     slots: Vec<i64>,
     /// A bit for each slot with a level.
     levels: Vec<u64>,
+    /// The last of these words that has any; 0 if none has.
+    top: usize,
     /// Levels.
     count: usize,
 }
@@ -168,7 +171,7 @@ impl Window {
         let Some(base) = base.filter(|base| distance(slots).is_some_and(|len| base.checked_add(len).is_some())) else {
             return Self::default();
         };
-        Self { base, step, slots: vec![0; slots], levels: vec![0; slots / WORD], count: 0 }
+        Self { base, step, slots: vec![0; slots], levels: vec![0; slots / WORD], top: 0, count: 0 }
     }
 
     /// The slot of a key, if it stands on one.
@@ -189,20 +192,33 @@ impl Window {
     fn set(&mut self, slot: usize, qty: i64) -> bool {
         let was = std::mem::replace(&mut self.slots[slot], qty);
         let (was, is) = (was != 0, qty != 0);
-        let word = &mut self.levels[slot / WORD];
-        let bit = slot % WORD;
+        let (at, bit) = (slot / WORD, slot % WORD);
+        let word = &mut self.levels[at];
         *word = *word & !(1 << bit) | u64::from(is) << bit;
+        if *word == 0 && at == self.top {
+            self.lower();
+        }
+        self.top = self.top.max(if is { at } else { 0 });
         self.count = self.count + usize::from(is) - usize::from(was);
         !was && !is
     }
 
+    #[cold]
+    fn lower(&mut self) {
+        self.top = self.levels[..self.top].iter().rposition(|word| *word != 0).unwrap_or(0);
+    }
+
+    #[inline]
     fn best(&self) -> Option<PriceQty> {
-        self.iter().next()
+        let bit = self.levels.get(self.top)?.checked_ilog2()? as usize;
+        let slot = self.top * WORD + bit;
+        Some((self.key(slot), self.slots[slot]))
     }
 
     /// The best first.
     fn iter(&self) -> impl Iterator<Item = PriceQty> + '_ {
-        self.levels.iter().enumerate().rev().flat_map(move |(at, word)| {
+        let words = self.levels.iter().enumerate().take(self.top + 1);
+        words.rev().flat_map(move |(at, word)| {
             let mut left = *word;
             std::iter::from_fn(move || {
                 let bit = left.checked_ilog2()? as usize;
