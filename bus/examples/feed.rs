@@ -12,9 +12,9 @@ use chronicle_bus::{Entry, Layout, Publisher, Registration, RegistrationOptions}
 use chronicle_platform::Platform;
 use chronicle_storage::queue::{Profile, PublisherOptions};
 use std::time::Duration;
-use tick::{System, Tick, stream};
+use tick::{InWords, System, Tick, stream};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), InWords> {
     let layout = Layout::new(std::env::args().nth(1).unwrap_or("/dev/shm/bus".into()));
     let (venue, symbol, name) = stream();
     let entry = Entry::Clean { venue: venue.clone(), symbol: symbol.clone(), stream: name.clone() };

@@ -9,9 +9,9 @@ use chronicle_bus::{
 };
 use chronicle_platform::Platform;
 use std::time::Duration;
-use tick::System;
+use tick::{InWords, System};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), InWords> {
     let layout = Layout::new(std::env::args().nth(1).unwrap_or("/dev/shm/bus".into()));
     let mut router = RouterEnd::open(&System, &layout, RouterOptions::default())?;
     loop {

@@ -12,9 +12,9 @@ use chronicle_bus::{
 use chronicle_platform::Platform;
 use chronicle_storage::queue::{Start, SubscriberOptions};
 use std::time::Duration;
-use tick::{System, Tick, stream};
+use tick::{InWords, System, Tick, stream};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), InWords> {
     let layout = Layout::new(std::env::args().nth(1).unwrap_or("/dev/shm/bus".into()));
     let mut end = StrategyEnd::open(&System, &layout, "falling", &StrategyOptions::default())?;
     println!("epoch {}, on their way: {:?}", end.epoch(), end.unanswered()?);

@@ -404,16 +404,30 @@ impl Message for Order {
     }
 }
 
+/// A number as people write it, all its decimals shown. One with an exponent that no market has stays as it is stored.
+fn decimal(mantissa: i64, exp: i8) -> String {
+    match exp {
+        0 => mantissa.to_string(),
+        -18..0 => {
+            let decimals = usize::from(exp.unsigned_abs());
+            let mut text = format!("{:0>1$}", mantissa.unsigned_abs(), decimals + 1);
+            text.insert(text.len() - decimals, '.');
+            if mantissa < 0 { format!("-{text}") } else { text }
+        }
+        _ => format!("{mantissa}e{exp}"),
+    }
+}
+
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.id();
         match self.action() {
             Some(Action::Cancel) => write!(f, "{id} cancel {} at {}", self.target(), self.venue()),
             _ => {
-                let (Order { price_exp, qty_exp, .. }, price, qty) = (self, self.price.get(), self.qty.get());
+                let (qty, price) = (decimal(self.qty.get(), self.qty_exp), decimal(self.price.get(), self.price_exp));
                 let side = self.side().map_or("?".to_owned(), |side| side.to_string());
                 let (symbol, venue) = (self.symbol(), self.venue());
-                write!(f, "{id} {side} {qty}e{qty_exp} {symbol} at {venue}, price {price}e{price_exp}")
+                write!(f, "{id} {side} {qty} {symbol} at {venue}, price {price}")
             }
         }
     }
@@ -584,11 +598,11 @@ impl Message for Reply {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, qty, price) = (self.id(), self.qty.get(), self.price.get());
-        let Reply { price_exp, qty_exp, .. } = self;
+        let (id, qty) = (self.id(), |qty: I64| decimal(qty.get(), self.qty_exp));
         match (self.kind(), self.reason()) {
             (Some(kind @ ReplyKind::Filled), _) => {
-                write!(f, "{id} {kind} {qty}e{qty_exp} at {price}e{price_exp}, {} left", self.left.get())
+                let price = decimal(self.price.get(), self.price_exp);
+                write!(f, "{id} {kind} {} at {price}, {} left", qty(self.qty), qty(self.left))
             }
             (Some(kind), Some(reason)) if reason != Reason::None => write!(f, "{id} {kind}: {reason}"),
             (Some(kind), _) => write!(f, "{id} {kind}"),

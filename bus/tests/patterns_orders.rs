@@ -67,7 +67,7 @@ fn what_was_put_in_is_what_is_told() {
         (order.action(), order.side(), order.kind(), order.life()),
         (Some(Action::New), Some(Side::Buy), Some(OrderKind::Limit), Some(Life::Immediate))
     );
-    assert_eq!(format!("{order:?}"), "7-152 buy 500e-3 BTCUSDT at binance-spot, price 6180244e-2");
+    assert_eq!(format!("{order:?}"), "7-152 buy 0.500 BTCUSDT at binance-spot, price 61802.44");
     let cancel = order.cancel();
     assert_eq!((cancel.target(), cancel.side()), (order.id(), None));
     let market = Order::market("kraken", "BTC/USD", Side::Sell, (1, 0)).unwrap();
