@@ -16,6 +16,8 @@
 //!
 //! Sources: `docs.cdp.coinbase.com`, "Exchange WebSocket channels"; the recording of 2021.
 
+mod usual;
+
 use chronicle_protocol::{Head, OpaqueReason, Scale};
 
 use crate::fields::{Fields, NOT_REPRESENTABLE, Unfit};
@@ -69,53 +71,61 @@ impl Dialect for Coinbase {
     }
 
     fn read<'a>(&self, text: &'a str, received_ns: u64, scratch: &'a mut Scratch) -> Result<Message<'a>, Flaw> {
-        let mut scan = Scan::new(text);
-        let mut store = Store { levels: &mut scratch.levels, decimals: &mut scratch.decimals };
-        let mut columns = Columns::begin(&mut store);
-        let mut fields = Fields::new(&NAMES);
-        let mut changed = None;
-        if scan.begins() == b'{' {
-            scan.open();
-            let mut first = true;
-            while let Some(key) = scan.key(&mut first)? {
-                match slot(key.raw) {
-                    Some(slot) => fields.take(slot, &mut scan, &mut Pair, &mut columns, &mut store)?,
-                    None if key.raw == CHANGES && scan.begins() == b'[' => {
-                        if changed.is_some() {
-                            fields.twice = fields.twice.or(Some(CHANGES));
-                        }
-                        let start = scan.at();
-                        let sides = changes(&mut scan, &mut columns, &mut store, &mut scratch.aside);
-                        if sides.is_err() {
-                            scan.go_back_to(start);
-                            scan.skip()?;
-                        }
-                        changed = Some(sides);
-                    }
-                    None => scan.skip()?,
-                }
-            }
-        } else {
-            scan.skip()?;
+        match usual::read(text, received_ns, scratch) {
+            Some(kind) => Ok(scratch.message(kind, text)),
+            None => read_any(text, received_ns, scratch),
         }
-        scan.end()?;
-        let word = fields.word(TYPE).unwrap_or("unknown");
-        let name = fields.symbol(PRODUCT).unwrap_or("");
-        let head = Head { ingest_ns: received_ns, ..Head::default() };
-        let part = match word {
-            SNAPSHOT => snapshot(text, &fields, head, columns, &mut store),
-            UPDATE => update(text, &fields, changed, head, columns, &mut store),
-            MATCH => trade(text, &fields, head),
-            _ => {
-                let best = fields.decimal(BEST_BID).and_then(|bid| Ok([bid, fields.decimal(BEST_ASK)?])).ok();
-                scratch.verbatim(head, name, text, OpaqueReason::UnknownKind);
-                scratch.parts.iter_mut().for_each(|part| part.proof.best = best.filter(|_| word == TICKER));
-                return Ok(scratch.message(word, text));
-            }
-        };
-        let outcome = part.map(|part| scratch.parts.push(part));
-        scratch.keep(word, text, received_ns, name, word != MATCH, outcome)
     }
+}
+
+/// Reads a message of any kind, its fields in any order.
+fn read_any<'a>(text: &'a str, received_ns: u64, scratch: &'a mut Scratch) -> Result<Message<'a>, Flaw> {
+    let mut scan = Scan::new(text);
+    let mut store = Store { levels: &mut scratch.levels, decimals: &mut scratch.decimals };
+    let mut columns = Columns::begin(&mut store);
+    let mut fields = Fields::new(&NAMES);
+    let mut changed = None;
+    if scan.begins() == b'{' {
+        scan.open();
+        let mut first = true;
+        while let Some(key) = scan.key(&mut first)? {
+            match slot(key.raw) {
+                Some(slot) => fields.take(slot, &mut scan, &mut Pair, &mut columns, &mut store)?,
+                None if key.raw == CHANGES && scan.begins() == b'[' => {
+                    if changed.is_some() {
+                        fields.twice = fields.twice.or(Some(CHANGES));
+                    }
+                    let start = scan.at();
+                    let sides = changes(&mut scan, &mut columns, &mut store, &mut scratch.aside);
+                    if sides.is_err() {
+                        scan.go_back_to(start);
+                        scan.skip()?;
+                    }
+                    changed = Some(sides);
+                }
+                None => scan.skip()?,
+            }
+        }
+    } else {
+        scan.skip()?;
+    }
+    scan.end()?;
+    let word = fields.word(TYPE).unwrap_or("unknown");
+    let name = fields.symbol(PRODUCT).unwrap_or("");
+    let head = Head { ingest_ns: received_ns, ..Head::default() };
+    let part = match word {
+        SNAPSHOT => snapshot(text, &fields, head, columns, &mut store),
+        UPDATE => update(text, &fields, changed, head, columns, &mut store),
+        MATCH => trade(text, &fields, head),
+        _ => {
+            let best = fields.decimal(BEST_BID).and_then(|bid| Ok([bid, fields.decimal(BEST_ASK)?])).ok();
+            scratch.verbatim(head, name, text, OpaqueReason::UnknownKind);
+            scratch.parts.iter_mut().for_each(|part| part.proof.best = best.filter(|_| word == TICKER));
+            return Ok(scratch.message(word, text));
+        }
+    };
+    let outcome = part.map(|part| scratch.parts.push(part));
+    scratch.keep(word, text, received_ns, name, word != MATCH, outcome)
 }
 
 /// Reads `[["sell","price","size"],..]`; `scan` stands at its bracket. If it is none, `scan` stands anywhere behind that.

@@ -15,13 +15,16 @@ pub(crate) fn of_seconds(digits: u64, decimals: u8) -> Option<u64> {
 /// `2021-04-17T16:43:37.075687Z`: RFC 3339 in UTC, with up to 9 decimals or none. From 1970 to 2554.
 pub(crate) fn of_rfc3339(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
-    let number = |from: usize, len: usize| -> Option<u64> {
-        bytes.get(from..from + len)?.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+    let (head, rest) = bytes.split_first_chunk::<19>()?;
+    let mut digits = true;
+    let mut two = |at: usize| {
+        let [tens, ones] = [head[at], head[at + 1]].map(|byte| byte.wrapping_sub(b'0'));
+        digits &= tens < 10 && ones < 10;
+        u64::from(tens) * 10 + u64::from(ones)
     };
-    let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
-    let punctuated = is(4, b'-') && is(7, b'-') && is(10, b'T') && is(13, b':') && is(16, b':');
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
+    let (hour, minute, second) = (two(11), two(14), two(17));
+    let punctuated = digits && [head[4], head[7], head[10], head[13], head[16]] == *b"--T::";
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let in_month = match month {
         4 | 6 | 9 | 11 => 30,
@@ -33,16 +36,14 @@ pub(crate) fn of_rfc3339(text: &str) -> Option<u64> {
     if !punctuated || year < 1970 || day == 0 || day > in_month || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let decimals = match bytes.get(19)? {
-        b'Z' => 0,
-        b'.' => bytes[20..].iter().take_while(|b| b.is_ascii_digit()).count(),
+    let fraction = match rest {
+        b"Z" => 0,
+        [b'.', decimals @ .., b'Z'] if (1..=9).contains(&decimals.len()) => {
+            let digit = |n, byte: &u8| byte.is_ascii_digit().then(|| n * 10 + u64::from(byte - b'0'));
+            decimals.iter().try_fold(0, digit)? * 10_u64.pow(9 - decimals.len() as u32)
+        }
         _ => return None,
     };
-    let end = if decimals == 0 { 19 } else { 20 + decimals };
-    if bytes.get(end..) != Some(b"Z") || decimals > 9 {
-        return None;
-    }
-    let fraction = if decimals == 0 { 0 } else { number(20, decimals)? * 10_u64.pow(9 - decimals as u32) };
     // Days since 1970-01-01, with years that begin in March, so that the leap day is a year's last.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 719_469;
