@@ -196,6 +196,13 @@ impl Floor {
         self.subscriptions.iter().filter(|(_, _, session, _)| *session == id).map(|(.., name)| name.as_str()).collect()
     }
 
+    /// Tells a connection that follows anything that we are there.
+    pub(crate) fn beat(&mut self, id: SessionId) {
+        if self.subscriptions.iter().any(|(_, _, session, _)| *session == id) {
+            self.tell(id, kraken::HEARTBEAT.to_owned());
+        }
+    }
+
     /// `btcusdt@depth@100ms` and the like. All depth streams have the exchange's one pace, whatever they ask for.
     fn stream(&self, name: &str) -> Option<(usize, Channel)> {
         let (symbol, channel) = name.split_once('@')?;

@@ -8,6 +8,7 @@ mod http;
 mod kraken;
 mod orders;
 mod session;
+mod weight;
 
 use std::fmt;
 use std::io;
@@ -71,6 +72,9 @@ pub struct Config {
     pub connections_max: usize,
     /// A WebSocket client that says more in a second is cut off.
     pub messages_per_second: u32,
+    /// Weight of requests in a minute; past it they are answered with 429 and, if that is not heard, 418. A snapshot of 1000
+    /// levels weighs 50.
+    pub weight_max: u32,
 }
 
 impl Default for Config {
@@ -90,6 +94,7 @@ impl Default for Config {
             backlog_max: 8 << 20,
             connections_max: 1_024,
             messages_per_second: 10,
+            weight_max: 6_000,
         }
     }
 }
@@ -145,6 +150,7 @@ impl std::error::Error for StartError {
 struct Shared {
     config: Config,
     floor: Mutex<Floor>,
+    weights: Mutex<weight::Weights>,
 }
 
 impl Shared {
@@ -201,7 +207,7 @@ impl Server {
                 .map_err(|(path, error)| StartError::Recording(path, error))?,
         };
         let floor = Mutex::new(Floor::new(venue, simulation, replay));
-        Ok(Self { listener, address, lines, shared: Arc::new(Shared { config, floor }) })
+        Ok(Self { listener, address, lines, shared: Arc::new(Shared { config, floor, weights: Mutex::default() }) })
     }
 
     /// Where it listens.

@@ -107,7 +107,8 @@ fn krakens_checksum_is_that_of_the_book_cut_to_its_depth() {
         assert_eq!((accepted["success"].as_bool(), accepted["req_id"].as_u64()), (Some(true), Some(3)));
         let (mut bids, mut asks) = (Texts::new(), Texts::new());
         for number in 0..60 {
-            let text = stream.next_text().unwrap();
+            let texts = std::iter::repeat_with(|| stream.next_text().unwrap());
+            let text = { texts }.find(|text| !text.contains("heartbeat")).unwrap();
             let message: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(message["type"], if number == 0 { "snapshot" } else { "update" });
             apply(&mut bids, levels(&text, "bids"));
@@ -131,4 +132,16 @@ fn krakens_checksum_is_that_of_the_book_cut_to_its_depth() {
         assert_eq!(answers.next().unwrap()["success"], false);
         assert_eq!(answers.next().unwrap()["method"], "pong");
     }
+}
+
+#[test]
+fn krakens_heart_beats_for_who_follows_anything() {
+    let exchange = start(|config| {
+        config.venue = Venue::Kraken;
+        config.symbols = vec!["BTC/USD=61800.00".parse().unwrap()];
+        config.rate = 0;
+    });
+    let mut stream = Stream::open(exchange.address(), "/v2");
+    stream.say(r#"{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"]}}"#);
+    while stream.next()["channel"] != "heartbeat" {}
 }

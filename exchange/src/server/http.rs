@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::session::{Opening, limits, serve};
+use super::weight::TooMuch;
 use super::{Shared, garbage, orders};
 use crate::faults::{Ending, Fault, Occasion, What};
 use crate::floor::Floor;
@@ -118,7 +119,7 @@ impl Call<'_> {
                     let complaint = Complaint { status: *status, code: -1003, msg: "Misbehaving as asked." };
                     let mut response = complain(complaint);
                     if matches!(status, 418 | 429) {
-                        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+                        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                     }
                     return Ok(Some(response));
                 }
@@ -170,6 +171,9 @@ pub(super) async fn answer(
     let Some(command) = path.strip_prefix(rest) else {
         return Ok(puzzled(404, &format!("no such path: this exchange serves {rest}, /local/, /ws and /stream")));
     };
+    if let Some(refusal) = weigh(&call, command) {
+        return Ok(refusal);
+    }
     match (&head.method, command) {
         (&Method::GET, "ping") => Ok(json(200, "{}".to_owned())),
         (&Method::GET, "time") => Ok(json(200, format!("{{\"serverTime\":{}}}", shared.now_ms()))),
@@ -181,12 +185,34 @@ pub(super) async fn answer(
     }
 }
 
+/// What a request costs; its refusal if that is more than is left.
+fn weigh(call: &Call<'_>, command: &str) -> Option<Response<Answer>> {
+    let weight = match command {
+        "order" => return None,
+        "depth" => match call.query.get("limit").and_then(|limit| limit.parse::<u32>().ok()).unwrap_or(100) {
+            ..=100 => 5,
+            101..=500 => 25,
+            501..=1_000 => 50,
+            _ => 250,
+        },
+        "exchangeInfo" => 20,
+        _ => 1,
+    };
+    let now = call.shared.now_ms();
+    let mut weights = call.shared.weights.lock().unwrap_or_else(PoisonError::into_inner);
+    let TooMuch { status, retry_after_s } = weights.take(weight, call.shared.config.weight_max, now).err()?;
+    let msg = "Too much request weight used; wait for as many seconds as Retry-After says.";
+    let mut response = complain(Complaint { status, code: -1003, msg });
+    response.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
+    Some(response)
+}
+
 fn rules(call: &Call<'_>) -> String {
     let (floor, now) = (call.shared.floor(), call.shared.now_ms());
     let symbols: Vec<String> = (0..floor.market_count()).map(|market| floor.words(market, now).rules()).collect();
-    let symbols = symbols.join(",");
+    let (symbols, weight_max) = (symbols.join(","), call.shared.config.weight_max);
     format!(
-        "{{\"timezone\":\"UTC\",\"serverTime\":{now},\"rateLimits\":[],\"exchangeFilters\":[],\"symbols\":[{symbols}]}}"
+        "{{\"timezone\":\"UTC\",\"serverTime\":{now},\"rateLimits\":[{{\"rateLimitType\":\"REQUEST_WEIGHT\",\"interval\":\"MINUTE\",\"intervalNum\":1,\"limit\":{weight_max}}}],\"exchangeFilters\":[],\"symbols\":[{symbols}]}}"
     )
 }
 

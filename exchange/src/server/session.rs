@@ -25,6 +25,9 @@ const MESSAGE_LEN_MAX: usize = 64 << 10;
 /// Most streams of one connection, as Binance has it.
 const STREAMS_MAX: usize = 1_024;
 
+/// How often Kraken's heartbeat beats.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// What is read and written about WebSocket frames.
 pub(super) fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
@@ -82,6 +85,9 @@ async fn run(
     let config = &shared.config;
     let mut pings = interval_at(Instant::now() + config.ping_every, config.ping_every);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Kraken says every second that it is there, to who follows anything.
+    let mut heartbeats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = sleep(config.session_max);
     tokio::pin!(end);
     let mut unanswered = 0;
@@ -92,12 +98,17 @@ async fn run(
             () = &mut end => return Some(Ending::Close(1_001)),
             out = inbox.next() => Turn::Out(out?),
             _ = pings.tick() => Turn::Ping,
+            _ = heartbeats.tick(), if config.venue == Venue::Kraken => Turn::Heartbeat,
             message = socket.next() => Turn::Heard(message),
         };
         let work = async {
             match turn {
                 Turn::Out(Out::Text(text)) => socket.send(Message::Text(text)).await.map_err(gone),
                 Turn::Out(Out::Fault(what)) => misbehave(socket, what).await,
+                Turn::Heartbeat => {
+                    shared.floor().beat(id);
+                    Ok(())
+                }
                 Turn::Ping if unanswered >= 3 => Err(Some(Ending::Close(1_008))),
                 Turn::Ping => {
                     unanswered += 1;
@@ -137,6 +148,7 @@ async fn run(
 enum Turn {
     Out(Out),
     Ping,
+    Heartbeat,
     Heard(Option<Result<Message, Error>>),
 }
 

@@ -14,6 +14,8 @@ use crate::venue::Venue;
 
 /// Depths that may be asked for.
 pub const DEPTHS: [u16; 5] = [10, 25, 100, 500, 1_000];
+/// What who follows anything hears every second.
+pub const HEARTBEAT: &str = "{\"channel\":\"heartbeat\"}";
 /// Levels of a side that the checksum is over.
 const CHECKED: usize = 10;
 

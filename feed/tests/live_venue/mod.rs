@@ -40,7 +40,7 @@ use tokio_tungstenite::{
 };
 
 /// Nothing on loopback takes so long.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The time in all messages of this venue.
 const SENT_NS: u64 = 1_700_000_000_000_000_000;
