@@ -140,7 +140,7 @@ impl fmt::Display for Error {
             Error::Taken { path, pid: Some(pid) } => write!(f, "{}: held by process {pid}", path.display()),
             Error::Taken { path, pid: None } => write!(f, "{}: held by another process", path.display()),
             Error::Foreign { path, what } => {
-                write!(f, "{}: {what} stands where a file of the bus has to be: remove it", path.display())
+                write!(f, "{}: {what}: a file of the bus has to be there; remove what is in the way", path.display())
             }
             Error::Evicted { path } => {
                 write!(f, "{}: removed or replaced under its owner: register again", path.display())

@@ -185,6 +185,11 @@ pub(crate) fn trouble_reason(trouble: Trouble) -> String {
     reason(&trouble.into())
 }
 
+/// What the system said when it said no, without what was asked of it.
+pub(crate) fn cause(trouble: &Trouble) -> String {
+    trouble.source().map_or_else(|| trouble.to_string(), ToString::to_string)
+}
+
 /// How a registration ended that is no longer there, as far as can be told: by leaving (`true`), or not.
 pub(crate) fn has_left<P: Platform>(platform: &P, lock: &Path, epoch: u64, owner: Owner) -> Option<bool> {
     let last = owner::look(platform, lock)?;

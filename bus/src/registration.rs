@@ -134,7 +134,7 @@ impl<P: Platform> Registration<P> {
             // The lock's own name, without which its epoch is nobody's.
             platform.sync_dir(&dir)?;
         }
-        clean(platform, &dir, &held).map_err(|what| Error::Foreign { path: dir.clone(), what })?;
+        clean(platform, &dir, &held).map_err(|(path, what)| Error::Foreign { path, what })?;
         let process = platform.process();
         let now_ns = platform.now_ns();
         let lease = Lease {

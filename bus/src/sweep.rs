@@ -20,11 +20,11 @@
 use crate::{
     error::Result,
     layout::{Entry, Kind, LEASE, Layout, OWNER_LOCK, Place, READY, draft_of},
-    look::{self, State, reason, trouble_reason},
+    look::{self, State, cause, reason},
     owner::{Held, Tried},
 };
-use chronicle_platform::{Open, Platform, TroubleKind};
-use std::path::Path;
+use chronicle_platform::{Open, Platform, Trouble, TroubleKind};
+use std::path::{Path, PathBuf};
 
 /// What came of sweeping one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,14 +106,20 @@ pub(crate) fn sweep_dir<P: Platform>(platform: &P, dir: &Path) -> Swept {
     drop(held);
     match swept {
         Ok(count) => Swept::Removed(count),
-        Err(why) => Swept::Refused(why),
+        Err((path, what)) => Swept::Refused(format!("{}: {what}", path.display())),
     }
 }
 
 /// Removes the files of whoever had this entry before; how many there were, or what is in the way.
 ///
 /// `READY` first: at no moment is there one without the lease that it belongs to, but where a crash of the machine did that.
-pub(crate) fn clean<P: Platform>(platform: &P, dir: &Path, _held: &Held<P>) -> std::result::Result<usize, String> {
+pub(crate) fn clean<P: Platform>(
+    platform: &P,
+    dir: &Path,
+    _held: &Held<P>,
+) -> std::result::Result<usize, (PathBuf, String)> {
+    // The path is said once, by whoever says the rest.
+    let why = |trouble: Trouble| (trouble.path().to_owned(), cause(&trouble));
     let mut count = 0;
     for name in [READY, LEASE] {
         let path = dir.join(name);
@@ -123,9 +129,9 @@ pub(crate) fn clean<P: Platform>(platform: &P, dir: &Path, _held: &Held<P>) -> s
                 Ok(_) => {}
                 Err(trouble) if trouble.kind() == TroubleKind::Denied => {}
                 Err(trouble) if trouble.kind() == TroubleKind::NotFound => continue,
-                Err(trouble) => return Err(trouble_reason(trouble)),
+                Err(trouble) => return Err(why(trouble)),
             }
-            platform.remove(&path).map_err(trouble_reason)?;
+            platform.remove(&path).map_err(why)?;
             count += 1;
         }
     }

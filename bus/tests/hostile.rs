@@ -99,7 +99,12 @@ fn what_is_no_file_is_refused_named_and_left_alone() {
             let Swept::Refused(why) = sweep_entry(&Linux, &layout, &entry()) else { panic!("{name} is {what}") };
             assert!(why.contains(words), "{why}");
             match begin(&layout, &entry()) {
-                Err(error @ Error::Foreign { .. }) => assert!(error.to_string().contains(words), "{error}"),
+                Err(error @ Error::Foreign { .. }) => {
+                    let text = error.to_string();
+                    let at = path.to_str().unwrap();
+                    assert!(text.contains(words) && text.starts_with(at), "{text}");
+                    assert_eq!(text.matches(root.path().to_str().unwrap()).count(), 1, "{text}");
+                }
                 other => panic!("{name} is {what}: {other:?}"),
             }
             assert!(path.symlink_metadata().is_ok(), "it is not ours to remove");
