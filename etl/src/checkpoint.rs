@@ -6,7 +6,7 @@
 //!   +---------------+-------+-------+---------------+-----------------------+---------------------+
 //!   | QREFINE1      | vers. | zero  | crc           | len of the body       | body, postcard ..   |
 //!   +---------------+-------+-------+---------------+-----------------------+---------------------+
-//!   version u16 = 3; crc = CRC-32 of the body, started from len's low word; the file ends with the body
+//!   version u16 = 4; crc = CRC-32 of the body, started from len's low word; the file ends with the body
 //!
 //! body: raw cursor, state of the venue, per open partition what is durable of it, days that are being sealed
 //! ```
@@ -30,7 +30,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::refinery::{LatePolicy, Names, Place, Refinery};
 
 pub(crate) const MAGIC: [u8; 8] = *b"QREFINE1";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// Longest file that is read: thousands of books of a hundred thousand levels.
 const LEN_MAX: u64 = 8 << 30;
 
@@ -121,7 +121,7 @@ fn to_bytes(cursor: Option<RawCursor>, names: &Names, late_policy: LatePolicy, p
     for (_, symbol) in symbols {
         bytes.extend(symbol);
     }
-    put(&mut bytes, &(&**names.sources(), names.source(), late_policy, committed, sealing));
+    put(&mut bytes, &(&**names.sources(), names.source(), late_policy, names.roster(), committed, sealing));
     let body = &bytes[HEADER..];
     let header = HeaderLayout {
         magic: MAGIC,
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let bytes = bytes();
-        assert_eq!(&bytes[..12], b"QREFINE1\x03\0\0\0");
+        assert_eq!(&bytes[..12], b"QREFINE1\x04\0\0\0");
         let read = Checkpoint::parse(Path::new("c"), &bytes).unwrap();
         assert_eq!((read.cursor, read.committed), (Some(CURSOR), Vec::new()));
         assert_eq!(read.sealing, [(0, "2024-08-08".parse().unwrap())]);

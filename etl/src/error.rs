@@ -13,7 +13,7 @@ use chronicle_storage::root::{Name, TimeNs};
 
 use crate::book::Unfit;
 use crate::query::Invalid;
-use crate::refinery::UnknownVenue;
+use crate::refinery::{Disagreement, Stranger, UnknownVenue};
 
 /// `Result` with this crate's [`Error`], unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,6 +44,17 @@ pub enum Error {
     },
     /// There are no rules for a venue.
     UnknownVenue(UnknownVenue),
+    /// The symbol table knows nobody by the text and the time of a record.
+    Unresolved {
+        /// The raw stream that it is in.
+        place: String,
+        /// Its seq.
+        seq: u64,
+        /// Who it is.
+        stranger: Stranger,
+    },
+    /// A symbol table says otherwise about something that was refined already.
+    OtherTable(Box<Disagreement>),
     /// There are partitions and no checkpoint. To go on would mean to remove them all as unknown.
     StateMissing {
         /// Where the checkpoint should be.
@@ -82,6 +93,8 @@ impl Error {
             Self::Record { .. } | Self::Unfit { .. } => ErrorKind::Damage,
             Self::Output(_) => ErrorKind::Trouble,
             Self::UnknownVenue(_)
+            | Self::Unresolved { .. }
+            | Self::OtherTable(_)
             | Self::StateMissing { .. }
             | Self::NotFound { .. }
             | Self::NoBook { .. }
@@ -97,6 +110,18 @@ impl fmt::Display for Error {
             Self::Record { place, seq, malformed } => write!(f, "{place}: frame {seq}: {malformed}"),
             Self::Unfit { place, seq, unfit } => write!(f, "{place}: frame {seq}: {unfit}"),
             Self::UnknownVenue(error) => error.fmt(f),
+            Self::Unresolved { place, seq, stranger } => write!(
+                f,
+                "{place}: frame {seq}: {stranger}; add it to the table, or keep such records with --unresolved unresolved"
+            ),
+            Self::OtherTable(disagreement) => {
+                let Disagreement { venue, code, date, what } = &**disagreement;
+                write!(
+                    f,
+                    "{venue}/{code}/{date}: symbol table does not extend the one before: {what}; give one that only adds \
+                     to it, or remove all partitions of the venue and its checkpoint to make them again"
+                )
+            }
             Self::StateMissing { checkpoint, partition } => write!(
                 f,
                 "{}: checkpoint missing, though {} exists; put it back, or remove all partitions of the venue to make \
@@ -139,6 +164,12 @@ impl From<chronicle_platform::Trouble> for Error {
 impl From<UnknownVenue> for Error {
     fn from(error: UnknownVenue) -> Self {
         Self::UnknownVenue(error)
+    }
+}
+
+impl From<Disagreement> for Error {
+    fn from(disagreement: Disagreement) -> Self {
+        Self::OtherTable(Box::new(disagreement))
     }
 }
 

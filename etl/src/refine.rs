@@ -42,8 +42,9 @@ use self::files::Files;
 use self::lane::{Lane, Seats};
 use crate::checkpoint::{self, Checkpoint, Part};
 use crate::error::{Error, Result};
-use crate::refinery::{Item, LatePolicy, Names, Place, RawFrame, Refinery};
-use crate::report::Report;
+use crate::refinery::{Item, LatePolicy, Names, Place, RawFrame, Refinery, Whose};
+use crate::report::{Report, TableReport};
+use crate::symbols::{Table, Unresolved};
 
 /// Frames from one report of progress to the next.
 const PROGRESS_FRAMES: u64 = 32;
@@ -71,6 +72,12 @@ pub struct Options {
     /// What happens to late records of days that are opened from now on; none = as the venue's last run, at first
     /// [`LatePolicy::default`].
     pub late_policy: Option<LatePolicy>,
+    /// Who a symbol is; none = as the table of the venue's last run says, at first by the venue's own text. A table must say the
+    /// same about all that was refined before: it may only extend the last one.
+    pub symbols: Option<Table>,
+    /// What becomes of records that the table knows nobody for; none = as in the venue's last run, at first
+    /// [`Unresolved::default`].
+    pub unresolved: Option<Unresolved>,
     /// Seal every open day at the end.
     pub seal: bool,
     /// Raw frames from one checkpoint to the next; more where there are so many symbols that checkpoints would take most
@@ -84,7 +91,7 @@ pub struct Options {
 impl Default for Options {
     /// No sealing; a checkpoint every 2^20 frames, about a second of work; one shard.
     fn default() -> Self {
-        Self { late_policy: None, seal: false, checkpoint_frames: 1 << 20, shards: 1 }
+        Self { late_policy: None, symbols: None, unresolved: None, seal: false, checkpoint_frames: 1 << 20, shards: 1 }
     }
 }
 
@@ -223,7 +230,7 @@ pub fn durable_lens<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Res
     };
     let symbols = checkpoint.refinery.symbols();
     let of = |(place, committed): &(Place, Committed)| {
-        let code = symbols.get(place.symbol as usize)?.code().clone();
+        let code = symbols.get(place.symbol as usize)?.code_on(place.date).clone();
         Some((PartitionId::new(venue.clone(), code, place.date, place.stream), committed.len))
     };
     Ok(checkpoint.committed.iter().filter_map(of).collect())
@@ -333,6 +340,14 @@ impl<P: Platform> Refiner<P> {
         if let Some(policy) = options.late_policy {
             refinery.set_late_policy(policy);
         }
+        let mut is_renamed = false;
+        if let Some(table) = &options.symbols {
+            is_renamed = refinery.table() != Some(&table.of_venue(venue));
+            refinery.set_table(table)?;
+        }
+        if let Some(unresolved) = options.unresolved {
+            refinery.set_unresolved(unresolved);
+        }
         let (names, shard) = refinery.into_parts();
         let late_policy = shard.late_policy();
         let mut files = Files::new(platform, root, venue, 1, committed.into_iter().collect());
@@ -357,7 +372,7 @@ impl<P: Platform> Refiner<P> {
             checkpoint_frames,
             until_checkpoint: checkpoint_frames,
             checkpoint_len: 0,
-            changed: is_new,
+            changed: is_new || is_renamed,
             frames: 0,
             len: 0,
             received_ns: None,
@@ -381,8 +396,9 @@ impl<P: Platform> Refiner<P> {
     }
 
     fn add_to(&self, report: &mut Report) {
+        report.tables.extend(self.intake.names.table().map(TableReport::from));
         for lane in &self.lanes {
-            report.add_symbols(self.intake.names.venue(), lane.symbols());
+            report.add_symbols(self.intake.names.venue(), lane.table(), lane.symbols());
         }
     }
 
@@ -524,18 +540,23 @@ impl<P: Platform> Intake<P> {
                 let record = match frame.record() {
                     Ok(record) => record,
                     Err(malformed) => {
-                        let queue = u128::from_be_bytes(raw.queue_id);
-                        let place = format!("raw stream {} of queue {queue:032x}", self.names.venue());
-                        return Err(Error::Record { place, seq, malformed });
+                        return Err(Error::Record { place: place(self.names.venue(), raw.queue_id), seq, malformed });
                     }
                 };
                 let seats = &mut self.seats;
-                let whose = self.names.whose(&record, |number, symbol| {
+                let whose = self.names.whose(&record, frame.ingest_ns, |number, symbol| {
                     hands.begin(seats.begin().lane, symbol, number);
                 });
-                if let Some(number) = whose {
+                let whose = match whose {
+                    Ok(whose) => whose,
+                    Err(stranger) => {
+                        let place = place(self.names.venue(), raw.queue_id);
+                        return Err(Error::Unresolved { place, seq, stranger });
+                    }
+                };
+                if let Some(Whose { number, turn }) = whose {
                     let seat = seats.next(number);
-                    hands.take(seat.lane, seat.symbol, Item::of(frame, self.names.source()), &record)?;
+                    hands.take(seat.lane, seat.symbol, Item::of(frame, self.names.source(), turn), &record)?;
                 }
             }
         }
@@ -577,6 +598,11 @@ impl<P: Platform> Intake<P> {
         self.changed = false;
         Ok(())
     }
+}
+
+/// The name of a raw stream in messages.
+fn place(venue: &Name, queue_id: [u8; 16]) -> String {
+    format!("raw stream {venue} of queue {:032x}", u128::from_be_bytes(queue_id))
 }
 
 /// The stream whose warm file has this name.

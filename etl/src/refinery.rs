@@ -9,7 +9,8 @@
 //!                │         │          │            └ others    kept; an id seen before: not applied
 //!                │         │          └ its day was over for an hour, or is sealed: `late`, or rejected
 //!                │         └ the venue's time; none: the highest one accepted so far; none that is of use: it waits
-//!                └ symbol code; a record without a symbol, or with one that no path can hold, is `_`'s
+//!                └ with a symbol table: by text and time; who is nobody then is refused, or kept beside. Without one: the
+//!                  text. A record without a symbol, or with one that no path can hold, is `_`'s
 //! ```
 //!
 //! [`Refinery::frame`] takes one raw frame and calls a [`Sink`] for every frame that goes into a partition. What comes
@@ -36,24 +37,35 @@
 //! stream `late` is of the day of receipt and holds records of other days, or of that one once it is sealed: it may
 //! begin on a sealed day, and is then sealed by itself. What finds it sealed too begins the next day's.
 //!
+//! **Names.** With a symbol table ([`crate::symbols`]) a state is that of a symbol of the table, under all its names. When it
+//! is renamed its book goes on: the first partition of the new code opens with a snapshot of it. Where the venue goes on
+//! numbering nothing is missing; an id that is not above the last one shows that it began anew, and is a gap, not a
+//! duplicate. What still comes under an older name, after the first delta under the newer one, is kept and not applied. Each
+//! day has the code and the version that [`crate::symbols::Table::on`] gives it when it is opened.
+//!
 //! What it never does: it reads no clock, no file and no environment, starts no thread, guesses no symbol, repairs no
 //! book.
 
 mod day;
+mod last_id;
 mod names;
+mod roster;
 mod shard;
 mod symbol;
 
 use chronicle_core::Append;
 use chronicle_protocol::{Malformed, Record};
-use chronicle_storage::root::{Date, Name, Stream};
+use chronicle_storage::root::{Date, Name, Stream, TimeNs};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use crate::symbols::{Table, Unresolved, VenueTable};
 use crate::venue::{Rules, rules};
 
 pub use day::{Counts, Day, Gap, Partition};
-pub(crate) use names::Names;
+pub(crate) use names::{Names, Whose};
+pub use roster::Disagreement;
+use roster::Roster;
 pub(crate) use shard::Shard;
 pub use symbol::Symbol;
 
@@ -180,6 +192,8 @@ pub struct Source {
 pub enum FrameError<E> {
     /// Its payload is no record: damage that its checksum did not show, or a newer version's.
     Malformed(Malformed),
+    /// The symbol table knows nobody by its text at its time, and such records are not to be kept.
+    Unresolved(Stranger),
     /// The sink failed.
     Sink(E),
 }
@@ -188,6 +202,7 @@ impl<E: fmt::Display> fmt::Display for FrameError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(malformed) => malformed.fmt(f),
+            Self::Unresolved(stranger) => stranger.fmt(f),
             Self::Sink(error) => error.fmt(f),
         }
     }
@@ -196,12 +211,30 @@ impl<E: fmt::Display> fmt::Display for FrameError<E> {
 impl<E: std::error::Error + 'static> std::error::Error for FrameError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Malformed(_) => None,
+            Self::Malformed(_) | Self::Unresolved(_) => None,
             // Its own text is shown above.
             Self::Sink(error) => error.source(),
         }
     }
 }
+
+/// A text that the symbol table knows nobody by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// The venue's own text.
+    pub symbol: String,
+    /// The time at which it was asked for.
+    pub at: TimeNs,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let symbol: String = self.symbol.chars().take(64).flat_map(char::escape_debug).collect();
+        write!(f, "symbol {symbol} at {} is not in the symbol table", self.at)
+    }
+}
+
+impl std::error::Error for Stranger {}
 
 /// A venue that has no rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,14 +275,15 @@ struct Image {
     sources: Vec<Source>,
     source: Option<u32>,
     late_policy: LatePolicy,
+    roster: Option<Roster>,
 }
 
 impl From<Refinery> for Image {
     fn from(refinery: Refinery) -> Self {
         let Refinery { names, shard } = refinery;
         let sources = names.sources().to_vec();
-        let (source, late_policy) = (names.source(), shard.late_policy);
-        Self { venue: names.venue().clone(), symbols: shard.symbols, sources, source, late_policy }
+        let (source, late_policy, roster) = (names.source(), shard.late_policy, names.roster().cloned());
+        Self { venue: names.venue().clone(), symbols: shard.symbols, sources, source, late_policy, roster }
     }
 }
 
@@ -257,10 +291,11 @@ impl TryFrom<Image> for Refinery {
     type Error = UnknownVenue;
 
     fn try_from(image: Image) -> Result<Self, UnknownVenue> {
-        let Image { venue, symbols, sources, source, late_policy } = image;
+        let Image { venue, symbols, sources, source, late_policy, roster } = image;
         let Some(rules) = rules(venue.as_str()) else { return Err(UnknownVenue { venue }) };
-        let names = Names::new(venue, &symbols, sources, source);
-        Ok(Self { names, shard: Shard::new(rules, late_policy, symbols) })
+        let table = roster.as_ref().map(|roster| roster.table().clone());
+        let names = Names::new(venue, &symbols, sources, source, roster);
+        Ok(Self { names, shard: Shard::new(rules, late_policy, table, symbols) })
     }
 }
 
@@ -268,6 +303,7 @@ impl TryFrom<Image> for Refinery {
 struct Context<'a, S> {
     sink: &'a mut S,
     rules: &'static Rules,
+    table: Option<&'a VenueTable>,
     symbol: u32,
     late_policy: LatePolicy,
     scratch: &'a mut Scratch,
@@ -279,13 +315,15 @@ pub(crate) struct Item<'a> {
     pub(crate) ingest_ns: u64,
     pub(crate) type_id: u16,
     pub(crate) source: Option<u32>,
+    /// Which of its symbol's names in turn it has; 0 without a symbol table.
+    pub(crate) turn: u32,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Item<'a> {
-    pub(crate) fn of(frame: RawFrame<'a>, source: Option<u32>) -> Self {
+    pub(crate) fn of(frame: RawFrame<'a>, source: Option<u32>, turn: u32) -> Self {
         let RawFrame { ingest_ns, type_id, payload } = frame;
-        Self { ingest_ns, type_id, source, payload }
+        Self { ingest_ns, type_id, source, turn, payload }
     }
 }
 
@@ -306,7 +344,7 @@ impl Refinery {
     /// There are no rules for it.
     pub fn new(venue: Name) -> Result<Self, UnknownVenue> {
         let (symbols, sources, late_policy) = (Vec::new(), Vec::new(), LatePolicy::default());
-        Image { venue, symbols, sources, source: None, late_policy }.try_into()
+        Image { venue, symbols, sources, source: None, late_policy, roster: None }.try_into()
     }
 
     /// The venue.
@@ -332,17 +370,41 @@ impl Refinery {
         self.shard.late_policy = policy;
     }
 
+    /// Says from now on by this table who a symbol is.
+    ///
+    /// # Errors
+    ///
+    /// The table says otherwise about something that was refined already; nothing changed then.
+    pub fn set_table(&mut self, table: &Table) -> Result<(), Disagreement> {
+        let table = table.of_venue(self.venue());
+        self.names.set_table(&table, self.shard.symbols())?;
+        self.shard.table = Some(table);
+        Ok(())
+    }
+
+    /// The symbol table, if there is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&VenueTable> {
+        self.names.table()
+    }
+
+    /// What becomes from now on of records that the symbol table knows nobody for. Without a table it says nothing.
+    pub fn set_unresolved(&mut self, unresolved: Unresolved) {
+        self.names.set_unresolved(unresolved);
+    }
+
     /// Takes the next raw frame.
     ///
     /// # Errors
     ///
-    /// See [`FrameError`]. After [`FrameError::Malformed`] the state is as before.
+    /// See [`FrameError`]. Unless the sink failed, the state is as before.
     pub fn frame<S: Sink>(&mut self, frame: RawFrame<'_>, sink: &mut S) -> Result<(), FrameError<S::Error>> {
         let record = frame.record().map_err(FrameError::Malformed)?;
         let shard = &mut self.shard;
-        let Some(symbol) = self.names.whose(&record, |_, symbol| shard.begin(symbol)) else { return Ok(()) };
-        let item = Item::of(frame, self.names.source());
-        shard.take(symbol, item, &record, sink).map_err(FrameError::Sink)
+        let whose = self.names.whose(&record, frame.ingest_ns, |_, symbol| shard.begin(symbol));
+        let Some(Whose { number, turn }) = whose.map_err(FrameError::Unresolved)? else { return Ok(()) };
+        let item = Item::of(frame, self.names.source(), turn);
+        shard.take(number, item, &record, sink).map_err(FrameError::Sink)
     }
 
     /// Says that the raw stream lost frames here. Where ids turn out to be missing next, this is the cause.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::oddity::Oddities;
 use crate::refinery::{Counts, Gap, Refinery, Symbol};
+use crate::symbols::VenueTable;
 use crate::venue::rules;
 
 /// The whole report.
@@ -23,6 +24,27 @@ pub struct Report {
     /// Records without exchange time that could not wait longer for one and got their receive time: their symbol had
     /// none yet, or its last one was of a day that was over for an hour.
     pub overdue: u64,
+    /// By venue, the symbol tables that say who a symbol is; a venue without one has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableReport>,
+}
+
+/// A venue's symbol table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableReport {
+    /// Whose.
+    pub venue: Name,
+    /// SHA-256 of the file that it came from, in hex.
+    pub sha256: String,
+    /// Versions of symbols of this venue in it.
+    pub versions: u64,
+}
+
+impl From<&VenueTable> for TableReport {
+    fn from(table: &VenueTable) -> Self {
+        let sha256 = table.table().sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { venue: table.venue().clone(), sha256, versions: table.table().versions().len() as u64 }
+    }
 }
 
 /// One partition.
@@ -100,6 +122,13 @@ impl From<&Gap> for GapReport {
     }
 }
 
+/// The code that a symbol's day has, or would have if it was opened now.
+fn code(table: Option<&VenueTable>, symbol: &Symbol, date: Date) -> Name {
+    let would_be = || table?.on(symbol.id()?, date).map(|listing| listing.code);
+    let not_opened = !symbol.days().contains_key(&date);
+    not_opened.then(would_be).flatten().unwrap_or_else(|| symbol.code_on(date).clone())
+}
+
 impl Report {
     /// The report of one venue.
     #[must_use]
@@ -112,10 +141,11 @@ impl Report {
 
     /// Adds the rows of one more venue, behind those that are there.
     pub fn add(&mut self, refinery: &Refinery) {
-        self.add_symbols(refinery.venue(), refinery.symbols());
+        self.tables.extend(refinery.table().map(TableReport::from));
+        self.add_symbols(refinery.venue(), refinery.table(), refinery.symbols());
     }
 
-    pub(crate) fn add_symbols(&mut self, venue: &Name, symbols: &[Symbol]) {
+    pub(crate) fn add_symbols(&mut self, venue: &Name, table: Option<&VenueTable>, symbols: &[Symbol]) {
         let ordinary = rules(venue.as_str()).map_or(&[][..], |rules| rules.ordinary);
         for symbol in symbols {
             self.waiting += symbol.waiting();
@@ -137,7 +167,7 @@ impl Report {
                 let oddities = (stream == Stream::Book).then_some(oddities);
                 self.partitions.push(PartitionReport {
                     venue: venue.clone(),
-                    symbol: symbol.code().clone(),
+                    symbol: code(table, symbol, date),
                     date,
                     stream,
                     counts: CountsReport { events, applied, dropped_before_snapshot, duplicates, not_applied, late },
@@ -153,8 +183,9 @@ impl Report {
 
     /// Adds another report, of other venues, behind this one.
     pub fn join(&mut self, other: Self) {
-        let Self { partitions, waiting, absurd_time, overdue } = other;
+        let Self { partitions, waiting, absurd_time, overdue, tables } = other;
         self.partitions.extend(partitions);
+        self.tables.extend(tables);
         self.waiting += waiting;
         self.absurd_time += absurd_time;
         self.overdue += overdue;
@@ -162,6 +193,7 @@ impl Report {
 
     /// Puts the rows in their order.
     pub fn sort(&mut self) {
+        self.tables.sort_by(|a, b| a.venue.cmp(&b.venue));
         self.partitions
             .sort_by(|a, b| (&a.venue, &a.symbol, a.date, a.stream).cmp(&(&b.venue, &b.symbol, b.date, b.stream)));
     }

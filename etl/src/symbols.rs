@@ -29,6 +29,7 @@ pub mod problems;
 
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chronicle_storage::root::{Date, Name, TimeNs};
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,10 @@ impl TryFrom<Image> for Table {
     type Error = Problems;
 
     fn try_from(Image { versions, sha256 }: Image) -> Result<Self, Problems> {
+        if versions.is_empty() {
+            // The part about a venue that a table does not have.
+            return Ok(Self::of(versions, sha256));
+        }
         let rows = (1..).zip(versions).map(|(number, version)| (Row(number), version)).collect();
         problems::checked(rows, problems::RowKind::Row).map(|versions| Self::of(versions, sha256))
     }
@@ -228,9 +233,9 @@ impl Table {
 
     /// The part that is about one venue.
     #[must_use]
-    pub fn of_venue(&self, venue: &Name) -> Self {
+    pub fn of_venue(&self, venue: &Name) -> VenueTable {
         let versions = self.versions.iter().filter(|version| version.venue == *venue).cloned().collect();
-        Self::of(versions, self.sha256)
+        VenueTable { venue: venue.clone(), table: Arc::new(Self::of(versions, self.sha256)) }
     }
 
     /// The version that a text meant at a moment.
@@ -318,6 +323,65 @@ impl Table {
 
     fn resolved(&self, index: u32) -> Resolved<'_> {
         Resolved { version: &self.versions[index as usize], turn: self.turns[index as usize] }
+    }
+}
+
+/// The part of a table that is about one venue; a copy costs nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "VenueImage", into = "VenueImage")]
+pub struct VenueTable {
+    venue: Name,
+    table: Arc<Table>,
+}
+
+/// What a checkpoint keeps of one.
+#[derive(Serialize, Deserialize)]
+struct VenueImage {
+    venue: Name,
+    table: Table,
+}
+
+impl From<VenueTable> for VenueImage {
+    fn from(VenueTable { venue, table }: VenueTable) -> Self {
+        Self { venue, table: Arc::unwrap_or_clone(table) }
+    }
+}
+
+impl From<VenueImage> for VenueTable {
+    fn from(VenueImage { venue, table }: VenueImage) -> Self {
+        Self { venue, table: Arc::new(table) }
+    }
+}
+
+impl VenueTable {
+    /// The venue.
+    #[must_use]
+    pub fn venue(&self) -> &Name {
+        &self.venue
+    }
+
+    /// The table, without other venues.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// As [`Table::resolve`].
+    #[must_use]
+    pub fn resolve(&self, raw_symbol: &str, ns: u64) -> Option<Resolved<'_>> {
+        self.table.resolve(self.venue.as_str(), raw_symbol, ns)
+    }
+
+    /// As [`Table::resolve_untimed`].
+    #[must_use]
+    pub fn resolve_untimed(&self, raw_symbol: &str, ingest_ns: u64) -> Option<Resolved<'_>> {
+        self.table.resolve_untimed(self.venue.as_str(), raw_symbol, ingest_ns)
+    }
+
+    /// As [`Table::on`].
+    #[must_use]
+    pub fn on(&self, symbol_id: u64, date: Date) -> Option<Listing> {
+        self.table.on(&self.venue, symbol_id, date)
     }
 }
 

@@ -170,7 +170,13 @@ fn a_day_that_is_sealed_between_its_files_takes_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
         let later = date("2024-08-12").start_ns();
-        let options = Options { late_policy: Some(policy), seal: !by_age, checkpoint_frames: 20_000, shards: 2 };
+        let options = Options {
+            late_policy: Some(policy),
+            seal: !by_age,
+            checkpoint_frames: 20_000,
+            shards: 2,
+            ..Options::default()
+        };
         append(&Linux, &root, case.venue, &first, SEGMENT);
         refined(&root, &options);
         if by_age {

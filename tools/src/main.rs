@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod exchange;
 mod export;
+mod external;
 mod feed;
 mod import;
 mod ingest;
@@ -37,7 +38,7 @@ mod verify;
 mod wal;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 /// Messages at memory speed, events that survive a crash, a market-data archive.
 #[derive(Parser)]
@@ -60,6 +61,8 @@ Watch it, and find out what is wrong:
   chronicle top market
   chronicle tail -f --root market
   chronicle doctor market
+A symbol table in Delta Lake, with `chronicle-delta` on the PATH (docs/symbols.md):
+  chronicle delta convert /data/dim_symbol dim_symbol.csv
 How fast this machine is, and how fast a disk makes records durable:
   chronicle bench host
   chronicle wal bench bench-here
@@ -100,6 +103,9 @@ enum Command {
     /// The demo's own processes.
     #[command(subcommand, hide = true)]
     DemoPart(demo::Part),
+    /// A program of its own.
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
 }
 
 fn main() -> ExitCode {
@@ -125,6 +131,7 @@ fn main() -> ExitCode {
         Command::Wal(command) => wal::run(command),
         Command::Bench(command) => bench::run(command),
         Command::DemoPart(part) => demo::part(part),
+        Command::External(words) => return external::run(words),
     };
     run::exit(outcome)
 }

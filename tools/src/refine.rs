@@ -1,16 +1,18 @@
 //! `chronicle refine`: raw streams into partitions by day.
 
 use crate::run::{Count, Outcome, RootArgs, count_bar, print_json, with_stdout};
+use crate::symbols::load;
 use chronicle::{
     System,
     etl::{
         refine::{Options, Progress, refine},
         refinery::LatePolicy,
         report::Report,
+        symbols::Unresolved,
     },
     storage::root::{Name, Stream},
 };
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
 /// Turn the raw streams of a root into order books, trades and quotes, partitioned by day
 #[derive(clap::Args)]
@@ -18,15 +20,24 @@ use std::io::Write;
 Examples:
   chronicle refine --root market
   chronicle refine --root market --seal --json
+  chronicle refine --root market --symbols dim_symbol.csv --unresolved unresolved
 
 Goes on where the last run stopped; running it again changes nothing. A day stays open until an hour after its end has
-passed on the same symbol, or until --seal. Gaps, duplicates and late records are results, not problems: exit code 0.")]
+passed on the same symbol, or until --seal. Gaps, duplicates and late records are results, not problems: exit code 0.
+With a symbol table, a symbol is who the table says it was at the time of the event, and keeps its book when it is renamed.
+The table goes into the checkpoint: later runs need no --symbols, and a later table may only extend it.")]
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
     /// What becomes of records that arrive more than an hour after their day: reject or late_stream; fixed at first use
     #[arg(long, value_name = "POLICY")]
     late_policy: Option<LatePolicy>,
+    /// Who a symbol is: a symbol table, CSV or Parquet (`chronicle symbols --help`); none: as in the last run, at first the venue's text
+    #[arg(long, value_name = "FILE")]
+    symbols: Option<PathBuf>,
+    /// What becomes of records that the symbol table knows nobody for: error or unresolved (kept there, as they came)
+    #[arg(long, value_name = "POLICY", requires = "symbols")]
+    unresolved: Option<Unresolved>,
     /// Seal every open day
     #[arg(long)]
     seal: bool,
@@ -45,7 +56,9 @@ pub(crate) fn run(args: Args) -> Outcome {
     if args.json {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
-    let options = Options { late_policy: args.late_policy, seal: args.seal, ..Options::default() };
+    let symbols = args.symbols.as_deref().map(load).transpose()?;
+    let (late_policy, unresolved) = (args.late_policy, args.unresolved);
+    let options = Options { late_policy, symbols, unresolved, seal: args.seal, ..Options::default() };
     let mut done = Done::default();
     let report =
         refine(&system, &root, args.venue.as_ref(), &options, |progress| bar.set_position(done.add(&progress)))?;
@@ -55,6 +68,10 @@ pub(crate) fn run(args: Args) -> Outcome {
     }
     with_stdout(|out| {
         table(out, &report)?;
+        for table in &report.tables {
+            let (venue, versions, sha256) = (&table.venue, Count(table.versions), &table.sha256);
+            writeln!(out, "symbols of {venue}: by a table of {versions} versions, sha256 {sha256}")?;
+        }
         if let Some(p) = report.partitions.iter().find(|p| p.stream == Stream::Book && p.counts.applied > 0) {
             let (root, venue, symbol) = (&args.root, &p.venue, &p.symbol);
             writeln!(out, "next: chronicle book {root} --venue {venue} --symbol {symbol} --at latest")?;

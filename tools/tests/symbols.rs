@@ -97,3 +97,88 @@ fn who_a_symbol_was() {
     ask("FTTUSDT", "2022-05-29", false).exits(1).says("the table does not have it");
     chronicle(["symbols", "check", "/no/such/table"]).exits(2).says("/no/such/table: ");
 }
+
+/// A symbol renamed at midnight is two directories with one symbol_id, and nothing else knows of it.
+#[test]
+fn refine_by_a_table() {
+    let Some(recordings) = recordings() else { return };
+    let files = ["btcusdt_20240808.gz", "btcusdt_20240809.gz"].map(|name| recordings.join("binance-spot").join(name));
+    let (dir, file) = written(
+        "venue,raw_symbol,symbol_id,symbol_code,symbol_version_id,valid_from,valid_to\n\
+         binance-spot,BTCUSDT,1,btc-old,1,2017-08-17T04:00:00Z,2024-08-09\n\
+         binance-spot,BTCUSDT,1,btc-new,2,2024-08-09,\n",
+    );
+    let (with, without) = (dir.path().join("with"), dir.path().join("without"));
+    for root in [&with, &without] {
+        import(root, "binance-spot", &files).ok();
+    }
+    let file = file.to_str().expect("text");
+    refine(&with, &["--symbols", file, "--seal"]).ok();
+    refine(&without, &["--seal"]).ok();
+    verify(&with).ok();
+    let days = |root: &PathBuf| {
+        let named = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "q");
+        tree(&root.join("warm/v1")).into_iter().filter(|(path, _)| named(path)).collect::<Vec<_>>()
+    };
+    let dirs: Vec<_> = days(&with).iter().map(|(path, _)| path.display().to_string()).collect();
+    assert!(dirs.contains(&"binance-spot/btc-old/2024-08-08/book.q".to_owned()), "{dirs:?}");
+    assert!(dirs.contains(&"binance-spot/btc-new/2024-08-09/book.q".to_owned()), "{dirs:?}");
+    assert_eq!(days(&with).len(), days(&without).len());
+    for (code, date, version) in [("btc-old", "2024-08-08", 1), ("btc-new", "2024-08-09", 2)] {
+        let meta = fs::read(with.join(format!("warm/v1/binance-spot/{code}/{date}/meta.json"))).expect("meta.json");
+        let meta: serde_json::Value = serde_json::from_slice(&meta).expect("JSON");
+        assert_eq!((&meta["symbol_id"], &meta["symbol_version_id"]), (&1.into(), &version.into()), "{meta}");
+        assert_eq!((&meta["symbol_code"], &meta["raw_symbol"]), (&code.into(), &"BTCUSDT".into()), "{meta}");
+    }
+    let last =
+        |root: &PathBuf, code| about("book", root, "binance-spot", code, &["--at", "latest", "--csv"]).ok().text();
+    assert_eq!(last(&with, "btc-new"), last(&without, "btcusdt"));
+    // Nobody may go on with another table, and nobody must bring the same one again.
+    let again = refine(&with, &[]).ok().json();
+    assert_eq!(again["tables"][0]["sha256"], sha256(&fs::read(file).expect("the table")), "{again}");
+    let other = dir.path().join("other.csv");
+    fs::write(&other, fs::read_to_string(file).expect("text").replace("btc-old,1", "btc-was,1")).expect("a file");
+    refine(&with, &["--symbols", other.to_str().expect("text")])
+        .exits(1)
+        .says("binance-spot/btc-old/2024-08-08: symbol table does not extend the one before");
+    refine(&without, &["--symbols", file]).exits(1).says("it was refined without one");
+}
+
+#[test]
+fn a_stranger_stops_refining_or_is_kept() {
+    let (dir, file) = written(TABLE);
+    let file = file.to_str().expect("text");
+    let root = dir.path().join("root");
+    import(&root, "binance-spot", &[excerpt()]).ok();
+    refine(&root, &["--symbols", file])
+        .exits(1)
+        .says("symbol ETHUSDT at 2024-08-0")
+        .says("is not in the symbol table; add it to the table, or keep such records with --unresolved unresolved");
+    let report = refine(&root, &["--symbols", file, "--unresolved", "unresolved"]).ok().json();
+    let rows = report["partitions"].as_array().expect("rows");
+    assert!(
+        !rows.is_empty() && rows.iter().all(|row| row["symbol"] == "unresolved" && row["stream"] == "opaque"),
+        "{report}"
+    );
+    verify(&root).ok();
+    refine(&root, &["--unresolved", "error"]).exits(2).says("--symbols <FILE>");
+}
+
+/// A command that is none of ours is a program on the PATH, with its arguments and its exit code.
+#[test]
+fn a_command_may_be_a_program_of_its_own() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+    let dir = scratch();
+    let program = dir.path().join("chronicle-hello");
+    fs::write(&program, "#!/bin/sh\necho \"$# $1 $2\"\nexit 7\n").expect("a program");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it may be run");
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
+    let ran = run(Command::new(BINARY).args(["hello", "--json", "a b"]).env("PATH", path)).exits(7);
+    assert_eq!(ran.text(), "2 --json a b\n");
+    run(Command::new(BINARY).arg("hello").env("PATH", "/nowhere"))
+        .exits(2)
+        .says("hello: no such command, and no program chronicle-hello: `chronicle --help` lists the commands");
+    run(Command::new(BINARY).arg("delta").env("PATH", "/nowhere")).exits(2).says("cargo install --path delta");
+    run(Command::new(BINARY).arg("../hello")).exits(2).says("../hello: no such command");
+}

@@ -101,6 +101,7 @@ struct Sent {
     ingest_ns: u64,
     type_id: u16,
     source: Option<u32>,
+    turn: u32,
     len: usize,
 }
 
@@ -124,7 +125,7 @@ impl Batch {
             lane.begin(symbol, number);
         }
         let mut rest = &self.payloads[..];
-        for Sent { symbol, ingest_ns, type_id, source, len } in self.records.drain(..) {
+        for Sent { symbol, ingest_ns, type_id, source, turn, len } in self.records.drain(..) {
             let (payload, behind) = rest.split_at(len);
             rest = behind;
             let frame = RawFrame { ingest_ns, type_id, payload };
@@ -132,7 +133,7 @@ impl Batch {
                 Ok(record) => record,
                 Err(malformed) => panic!("bug: a record that was read before is refused now: {malformed}"),
             };
-            lane.take(symbol, Item::of(frame, source), &record)?;
+            lane.take(symbol, Item::of(frame, source, turn), &record)?;
         }
         self.payloads.clear();
         // One large record must not keep its memory.
@@ -150,8 +151,8 @@ impl<'scope, P: Platform> Member<'scope, P> {
     }
 
     fn take(&mut self, symbol: u32, item: Item<'_>) -> Result<()> {
-        let Item { ingest_ns, type_id, source, payload } = item;
-        self.batch.records.push(Sent { symbol, ingest_ns, type_id, source, len: payload.len() });
+        let Item { ingest_ns, type_id, source, turn, payload } = item;
+        self.batch.records.push(Sent { symbol, ingest_ns, type_id, source, turn, len: payload.len() });
         self.batch.payloads.extend_from_slice(payload);
         if self.batch.payloads.len() >= BATCH_LEN { self.send_batch() } else { Ok(()) }
     }

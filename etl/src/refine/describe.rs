@@ -15,7 +15,7 @@ impl<P: Platform> Files<P> {
     /// Whether a day's `meta.json`, on whichever tier, says that it is final.
     pub(super) fn is_final(&self, symbol: &Symbol, date: Date) -> bool {
         let says_so = |tier| {
-            let day = self.root.day(tier, &self.venue, symbol.code(), date);
+            let day = self.root.day(tier, &self.venue, symbol.code_on(date), date);
             Meta::read(&self.platform, &day).is_ok_and(|meta| meta.sealed)
         };
         says_so(Tier::Warm) || says_so(Tier::Cold)
@@ -23,7 +23,7 @@ impl<P: Platform> Files<P> {
 
     /// Writes a day's `meta.json` if the day has files that are warm. Else it was moved to the archive by now, with it.
     pub(super) fn describe(&self, sources: &[Source], symbol: &Symbol, date: Date, day: &Day) -> Result<()> {
-        let dir = self.root.day(Tier::Warm, &self.venue, symbol.code(), date);
+        let dir = self.root.day(Tier::Warm, &self.venue, symbol.code_on(date), date);
         match list(&self.platform, &dir)?.iter().any(|entry| stream_of(&entry.name).is_some()) {
             true => self.write_meta(sources, symbol, date, day),
             false => Ok(()),
@@ -32,7 +32,7 @@ impl<P: Platform> Files<P> {
 
     pub(super) fn write_meta(&self, sources: &[Source], symbol: &Symbol, date: Date, day: &Day) -> Result<()> {
         let meta = meta(&self.venue, sources, symbol, date, day);
-        let dir = self.root.day(Tier::Warm, &self.venue, symbol.code(), date);
+        let dir = self.root.day(Tier::Warm, &self.venue, symbol.code_on(date), date);
         if Meta::read(&self.platform, &dir).is_ok_and(|found| found == meta) {
             return Ok(());
         }
@@ -67,10 +67,10 @@ fn meta(venue: &Name, sources: &[Source], symbol: &Symbol, date: Date, day: &Day
     }
     Meta {
         venue: venue.to_string(),
-        symbol_id: None,
-        symbol_version_id: None,
-        symbol_code: symbol.code().to_string(),
-        raw_symbol: symbol.raw().to_owned(),
+        symbol_id: symbol.id(),
+        symbol_version_id: day.listing.as_ref().map(|listing| listing.version_id),
+        symbol_code: symbol.code_on(date).to_string(),
+        raw_symbol: symbol.raw_on(date).to_owned(),
         date,
         source: sources
             .into_iter()

@@ -119,7 +119,7 @@ impl<P: Platform> Files<P> {
     }
 
     pub(super) fn id(&self, shard: &Shard, place: Place) -> PartitionId {
-        PartitionId::new(self.venue.clone(), shard.code(place.symbol).clone(), place.date, place.stream)
+        PartitionId::new(self.venue.clone(), shard.code(place).clone(), place.date, place.stream)
     }
 
     /// Opens what was collected for, as far as it may.

@@ -10,6 +10,7 @@ use super::files::Files;
 use crate::checkpoint::Part;
 use crate::error::Result;
 use crate::refinery::{Item, Names, Place, Shard, Source, Symbol};
+use crate::symbols::VenueTable;
 
 /// See the module.
 #[derive(Debug)]
@@ -65,6 +66,10 @@ impl<P: Platform> Lane<P> {
 
     pub(super) fn symbols(&self) -> &[Symbol] {
         self.shard.symbols()
+    }
+
+    pub(super) fn table(&self) -> Option<&VenueTable> {
+        self.shard.table()
     }
 
     /// Adds a symbol that was never met.

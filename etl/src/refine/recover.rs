@@ -35,17 +35,20 @@ impl<P: Platform> Files<P> {
     /// Makes the files what the checkpoint says: longer ones are cut, unknown ones removed; a missing or shorter one is
     /// damage, but for `meta.json`, which says nothing that the checkpoint does not.
     pub(super) fn go_back(&mut self, shard: &Shard, sources: &[Source]) -> Result<()> {
-        let by_code: BTreeMap<&str, (u32, &Symbol)> =
-            (0..).zip(shard.symbols()).map(|(index, symbol)| (symbol.code().as_str(), (index, symbol))).collect();
+        let mut by_name = BTreeMap::<(&str, Date), (u32, &Symbol, &Day)>::new();
+        for (index, symbol) in (0..).zip(shard.symbols()) {
+            let named = symbol.days().iter().map(|(date, day)| (symbol.code_on(*date).as_str(), *date, day));
+            by_name.extend(named.map(|(code, date, day)| ((code, date), (index, symbol, day))));
+        }
         let venue = self.root.partitions(Tier::Warm).join(&self.venue);
         for entry in list(&self.platform, &venue)?.iter().filter(|e| e.is_dir) {
-            let symbol = by_code.get(entry.name.as_str());
-            let dir = venue.join(&entry.name);
+            let code = entry.name.as_str();
+            let dir = venue.join(code);
             for entry in list(&self.platform, &dir)?.iter().filter(|e| e.is_dir) {
                 let Ok(date) = entry.name.parse::<Date>() else { continue };
-                let day = symbol.and_then(|(_, symbol)| symbol.days().get(&date));
-                self.remove_unknown(&dir.join(&entry.name), day)?;
-                if let (Some((index, symbol)), Some(day)) = (symbol, day) {
+                let known = by_name.get(&(code, date));
+                self.remove_unknown(&dir.join(&entry.name), known.map(|(_, _, day)| *day))?;
+                if let Some((index, symbol, day)) = known {
                     // One of a day that is being sealed is written when its files are.
                     let is_growing = || self.committed.keys().any(|at| (at.symbol, at.date) == (*index, date));
                     let is_being_sealed = day.sealed && is_growing();

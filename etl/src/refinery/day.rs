@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LatePolicy;
 use crate::oddity::Oddities;
+use crate::symbols::Listing;
 
 /// Numbers of one partition's records. Each record of the venue is counted in exactly one of `applied`,
 /// `dropped_before_snapshot`, `duplicates`, `not_applied` and `late`; but the venue's own snapshots of a book, which
@@ -101,6 +102,8 @@ pub struct Partition {
 /// One day of a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Day {
+    /// Its name; none without a symbol table.
+    pub listing: Option<Listing>,
     /// What happens to its late records.
     pub late_policy: LatePolicy,
     /// No record of this day is taken any more. The stream `late`, of records of other days, may still begin.
@@ -124,8 +127,9 @@ pub struct Day {
 }
 
 impl Day {
-    pub(super) fn new(late_policy: LatePolicy) -> Self {
+    pub(super) fn new(listing: Option<Listing>, late_policy: LatePolicy) -> Self {
         Self {
+            listing,
             late_policy,
             sealed: false,
             partitions: BTreeMap::new(),

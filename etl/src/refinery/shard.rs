@@ -1,13 +1,14 @@
 //! Some symbols of a venue: what one thread refines.
 //!
 //! Symbols know nothing of each other, so how they are dealt out to shards changes no byte. Here they are numbered by
-//! where they stand in their shard, and so are the [`Place`](super::Place)s that the sink is given; with one shard that is
+//! where they stand in their shard, and so are the [`Place`]s that the sink is given; with one shard that is
 //! the venue's own number.
 
 use chronicle_protocol::Record;
 use chronicle_storage::root::{Date, Name};
 
-use super::{Context, Item, LatePolicy, Scratch, Sink, Symbol};
+use super::{Context, Item, LatePolicy, Place, Scratch, Sink, Symbol};
+use crate::symbols::VenueTable;
 use crate::venue::Rules;
 
 /// See the module.
@@ -15,13 +16,20 @@ use crate::venue::Rules;
 pub(crate) struct Shard {
     pub(super) rules: &'static Rules,
     pub(super) late_policy: LatePolicy,
+    /// What names a day.
+    pub(super) table: Option<VenueTable>,
     pub(super) symbols: Vec<Symbol>,
     pub(super) scratch: Scratch,
 }
 
 impl Shard {
-    pub(super) fn new(rules: &'static Rules, late_policy: LatePolicy, symbols: Vec<Symbol>) -> Self {
-        Self { rules, late_policy, symbols, scratch: Scratch::default() }
+    pub(super) fn new(
+        rules: &'static Rules,
+        late_policy: LatePolicy,
+        table: Option<VenueTable>,
+        symbols: Vec<Symbol>,
+    ) -> Self {
+        Self { rules, late_policy, table, symbols, scratch: Scratch::default() }
     }
 
     pub(crate) fn symbols(&self) -> &[Symbol] {
@@ -32,9 +40,13 @@ impl Shard {
         self.late_policy
     }
 
-    /// The name in paths of a place's symbol.
-    pub(crate) fn code(&self, symbol: u32) -> &Name {
-        self.symbols[symbol as usize].code()
+    /// The name in paths of a place.
+    pub(crate) fn code(&self, place: Place) -> &Name {
+        self.symbols[place.symbol as usize].code_on(place.date)
+    }
+
+    pub(crate) fn table(&self) -> Option<&VenueTable> {
+        self.table.as_ref()
     }
 
     /// Adds a symbol behind those that are there.
@@ -79,8 +91,9 @@ impl Shard {
 
     /// Its symbols, dealt out to so many shards as `to` names: each to one, in their order.
     pub(crate) fn deal(self, count: usize, mut to: impl FnMut(u32) -> usize) -> Vec<Self> {
-        let Self { rules, late_policy, symbols, .. } = self;
-        let mut shards: Vec<_> = (0..count).map(|_| Self::new(rules, late_policy, Vec::new())).collect();
+        let Self { rules, late_policy, table, symbols, .. } = self;
+        let empty = || Self::new(rules, late_policy, table.clone(), Vec::new());
+        let mut shards: Vec<_> = (0..count).map(|_| empty()).collect();
         for (number, symbol) in (0..).zip(symbols) {
             shards[to(number)].symbols.push(symbol);
         }
@@ -88,8 +101,14 @@ impl Shard {
     }
 
     fn context<'a, S>(&'a mut self, symbol: u32, sink: &'a mut S) -> (&'a mut Symbol, Context<'a, S>) {
-        let context =
-            Context { sink, rules: self.rules, symbol, late_policy: self.late_policy, scratch: &mut self.scratch };
+        let context = Context {
+            sink,
+            rules: self.rules,
+            table: self.table.as_ref(),
+            symbol,
+            late_policy: self.late_policy,
+            scratch: &mut self.scratch,
+        };
         (&mut self.symbols[symbol as usize], context)
     }
 }

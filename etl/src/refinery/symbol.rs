@@ -11,6 +11,7 @@
 //! untimed   records without exchange time while there is none to take, or only one of a day that was sealed by hand
 //! floor     the day of the last applied delta: the next one goes to this day or a later one
 //! next_minute   the first minute that no snapshot was written for yet
+//! book_turn  with a symbol table, which of the names the last delta had. One under an older name is kept, not applied
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,18 +21,20 @@ use chronicle_protocol::{BookDelta, BookSnapshot, Gap as GapRecord, GapCause, He
 use chronicle_storage::root::{Date, Name, Stream};
 use serde::{Deserialize, Serialize};
 
+use super::last_id::LastId;
 use super::{
     Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
     without_counts,
 };
 use crate::book::{Book, Changes, Touch};
 use crate::oddity::Oddity;
+use crate::symbols::Listing;
 use crate::venue::{Follows, Ids, Joins, Rules};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
 /// An exchange time further ahead of its receive time is not believed.
-const AHEAD_NS_MAX: u64 = 24 * HOUR_NS;
+pub(super) const AHEAD_NS_MAX: u64 = 24 * HOUR_NS;
 
 /// When records of a day begin to be late.
 const fn closing(date: Date) -> u64 {
@@ -53,6 +56,7 @@ struct Kept {
     ingest_ns: u64,
     type_id: u16,
     source: Option<u32>,
+    turn: u32,
     /// Its accepted time; 0 = none yet.
     time_ns: u64,
     payload: Vec<u8>,
@@ -60,12 +64,13 @@ struct Kept {
 
 impl Kept {
     fn new(item: Item<'_>, time_ns: u64) -> Self {
-        let Item { ingest_ns, type_id, source, payload } = item;
-        Self { ingest_ns, type_id, source, time_ns, payload: payload.to_vec() }
+        let Item { ingest_ns, type_id, source, turn, payload } = item;
+        Self { ingest_ns, type_id, source, turn, time_ns, payload: payload.to_vec() }
     }
 
     fn item(&self) -> Item<'_> {
-        Item { ingest_ns: self.ingest_ns, type_id: self.type_id, source: self.source, payload: &self.payload }
+        let Self { ingest_ns, type_id, source, turn, .. } = *self;
+        Item { ingest_ns, type_id, source, turn, payload: &self.payload }
     }
 
     fn record(&self) -> Record<'_> {
@@ -105,6 +110,12 @@ impl Waiting {
 pub struct Symbol {
     code: Name,
     raw: String,
+    /// Its number in the symbol table; none without one.
+    id: Option<u64>,
+    /// It is what the symbol table knows nobody for.
+    is_unresolved: bool,
+    /// Which of its names in turn the last new delta had.
+    book_turn: u32,
     /// Highest exchange time accepted; 0 = none yet.
     clock: u64,
     days: BTreeMap<Date, Day>,
@@ -115,8 +126,8 @@ pub struct Symbol {
     overdue: u64,
     /// Records whose exchange time was not believed.
     absurd_time: u64,
-    last_trade: Option<u64>,
-    last_quote: Option<u64>,
+    last_trade: LastId,
+    last_quote: LastId,
     /// Last id of the last delta that was new.
     seen: Option<u64>,
     book: Book,
@@ -147,14 +158,17 @@ impl Symbol {
         Self {
             code,
             raw,
+            id: None,
+            is_unresolved: false,
+            book_turn: 0,
             clock: 0,
             days: BTreeMap::new(),
             next_seal: u64::MAX,
             untimed: Waiting::default(),
             overdue: 0,
             absurd_time: 0,
-            last_trade: None,
-            last_quote: None,
+            last_trade: LastId::default(),
+            last_quote: LastId::default(),
             seen: None,
             book: Book::new(),
             valid: false,
@@ -173,16 +187,55 @@ impl Symbol {
         }
     }
 
-    /// Its name in paths.
+    /// One of a symbol table: its days have its names.
+    pub(super) fn of_table(id: u64) -> Self {
+        let code = Name::new(NO_SYMBOL).expect("bug: the code of no symbol is a name");
+        Self { id: Some(id), ..Self::new(code, String::new()) }
+    }
+
+    /// What a symbol table knows nobody for.
+    pub(super) fn of_nobody(code: Name) -> Self {
+        Self { is_unresolved: true, ..Self::new(code, String::new()) }
+    }
+
+    /// Its name in paths, where it has one for all days: where there is no symbol table.
     #[must_use]
     pub fn code(&self) -> &Name {
         &self.code
     }
 
-    /// The venue's own name; empty for the records that have none.
+    /// The venue's own name, without a symbol table; empty for the records that have none.
     #[must_use]
     pub fn raw(&self) -> &str {
         &self.raw
+    }
+
+    /// Its number in the symbol table.
+    #[must_use]
+    pub fn id(&self) -> Option<u64> {
+        self.id
+    }
+
+    /// Whether it is what the symbol table knows nobody for.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        self.is_unresolved
+    }
+
+    /// Its name in the paths of a day that was opened.
+    #[must_use]
+    pub fn code_on(&self, date: Date) -> &Name {
+        self.listing(date).map_or(&self.code, |listing| &listing.code)
+    }
+
+    /// The venue's own name for it on a day that was opened.
+    #[must_use]
+    pub fn raw_on(&self, date: Date) -> &str {
+        self.listing(date).map_or(&self.raw, |listing| &listing.raw)
+    }
+
+    fn listing(&self, date: Date) -> Option<&Listing> {
+        self.days.get(&date).and_then(|day| day.listing.as_ref())
     }
 
     /// Its days.
@@ -330,6 +383,9 @@ impl Symbol {
         item: Item<'_>,
         record: &Record<'_>,
     ) -> Result<(), S::Error> {
+        if self.is_unresolved {
+            return self.take_aside(cx, item, record);
+        }
         if let Record::Gap(gap) = record {
             // The feed says that it could not keep up. The marker itself is kept with what no other stream holds.
             self.raw_lost |= !self.goes_back(cx.rules, gap);
@@ -354,6 +410,30 @@ impl Symbol {
             self.snapshot(cx, item, snapshot)?;
         } else {
             self.take_untimed(cx, item)?;
+        }
+        if item.ingest_ns >= self.next_seal {
+            self.seal_due(cx, item.ingest_ns)?;
+        }
+        Ok(())
+    }
+
+    /// A record of nobody: kept as it came, under its own time, or that of its receipt.
+    fn take_aside<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        item: Item<'_>,
+        record: &Record<'_>,
+    ) -> Result<(), S::Error> {
+        let own = record.head().exchange_ns;
+        let is_believed = own <= item.ingest_ns.saturating_add(AHEAD_NS_MAX);
+        self.absurd_time += u64::from(!is_believed);
+        let time = if own != 0 && is_believed { own } else { item.ingest_ns };
+        let date = Date::of_ns(time);
+        if self.is_late(date, item.ingest_ns) {
+            self.late(cx, item, record, Stream::Opaque, date)?;
+        } else {
+            self.counts(cx, date, Stream::Opaque).applied += 1;
+            self.write(cx, item, date, Stream::Opaque, 0, time)?;
         }
         if item.ingest_ns >= self.next_seal {
             self.seal_due(cx, item.ingest_ns)?;
@@ -435,21 +515,18 @@ impl Symbol {
         record: &Record<'_>,
         time: u64,
     ) -> Result<(), S::Error> {
-        let newer = |last: &mut Option<u64>, id: u64| {
-            let newer = last.is_none_or(|last| last < id);
-            if newer {
-                *last = Some(id);
-            }
-            newer
-        };
         let (stream, new) = match record {
             Record::BookDelta(delta) => return self.delta(cx, item, delta, time),
+            Record::BookSnapshot(_) if item.turn < self.book_turn => {
+                return self.write_unjoined(cx, &Kept::new(item, time));
+            }
             Record::BookSnapshot(snapshot) if cx.rules.joins == Joins::InStream => {
                 return self.restart(cx, item, snapshot, time);
             }
             Record::BookSnapshot(snapshot) => return self.snapshot(cx, item, snapshot),
-            Record::Trade(trade) => (Stream::Trades, newer(&mut self.last_trade, trade.trade_id)),
-            Record::Quote(quote) => (Stream::Quotes, newer(&mut self.last_quote, quote.update_id)),
+            Record::Trade(trade) => (Stream::Trades, self.last_trade.is_new(trade.trade_id, item.turn)),
+            Record::Quote(quote) => (Stream::Quotes, self.last_quote.is_new(quote.update_id, item.turn)),
+            Record::Gap(_) if item.turn < self.book_turn => (Stream::Opaque, true),
             Record::Gap(gap) if self.valid && cx.rules.joins == Joins::InStream => {
                 // No ids will show it.
                 let ids = Ids { first: gap.next_id, last: gap.next_id, prev: None };
@@ -508,7 +585,11 @@ impl Symbol {
     // Days.
 
     fn day<S>(&mut self, cx: &Context<'_, S>, date: Date) -> &mut Day {
-        self.days.entry(date).or_insert_with(|| Day::new(cx.late_policy))
+        let id = self.id;
+        self.days.entry(date).or_insert_with(|| {
+            let listing = id.and_then(|id| cx.table?.on(id, date));
+            Day::new(listing, cx.late_policy)
+        })
     }
 
     fn counts<S>(&mut self, cx: &Context<'_, S>, date: Date, stream: Stream) -> &mut Counts {
@@ -608,7 +689,12 @@ impl Symbol {
         time: u64,
     ) -> Result<(), S::Error> {
         let ids = ids_of(delta);
-        let follows = self.seen.map_or(Follows::Next, |seen| (cx.rules.follows)(seen, ids));
+        let mut follows = self.seen.map_or(Follows::Next, |seen| (cx.rules.follows)(seen, ids));
+        if item.turn < self.book_turn {
+            follows = Follows::Old;
+        } else if item.turn > self.book_turn {
+            follows = self.renamed(cx, item.turn, ids, follows)?;
+        }
         match follows {
             Follows::Old => {
                 let date = self.day_beside_the_book(time);
@@ -630,6 +716,10 @@ impl Symbol {
         self.late_ids = None;
         self.seen = Some(ids.last);
         if self.valid {
+            if let Some(pending) = self.pending.take_if(|pending| pending.turn == self.book_turn) {
+                // It came with the new name, and the book went on without it.
+                self.write_unjoined(cx, &pending)?;
+            }
             return self.apply(cx, item, delta, time);
         }
         self.waiting.push(Kept::new(item, time));
@@ -637,6 +727,27 @@ impl Symbol {
             self.let_go_one(cx)?;
         }
         self.join(cx)
+    }
+
+    /// The first delta under a newer name: the book goes on under it. Where ids go on, nothing is missing; one that would be
+    /// a duplicate shows that they began anew.
+    fn renamed<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        turn: u32,
+        ids: Ids,
+        follows: Follows,
+    ) -> Result<Follows, S::Error> {
+        self.book_turn = turn;
+        if let Some(older) = self.pending.take_if(|pending| pending.turn < turn) {
+            self.write_unjoined(cx, &older)?;
+        }
+        Ok(match (follows, self.seen) {
+            (Follows::Old, Some(seen)) => {
+                Follows::Break { missing_from: seen.saturating_add(1), missing_to: ids.first.saturating_sub(1) }
+            }
+            (follows, _) => follows,
+        })
     }
 
     /// The day of a record of the book that is not applied: while the book is valid no day is opened by it, because what
@@ -760,7 +871,7 @@ impl Symbol {
             opens_partition,
             bids,
             asks,
-            symbol: &self.raw,
+            symbol: self.raw_on(date),
         });
         encode(&snapshot, &mut cx.scratch.bytes);
         let append = Append { time_ns, type_id: type_id::BOOK_SNAPSHOT, flags: 0 };
@@ -778,7 +889,7 @@ impl Symbol {
             missing_to: gap.missing_to,
             cause: gap.cause,
             carried: gap.carried,
-            symbol: &self.raw,
+            symbol: self.raw_on(date),
         });
         encode(&record, &mut cx.scratch.bytes);
         let time_ns = gap.time_ns.clamp(date.start_ns(), date.end_ns() - 1);
@@ -846,7 +957,8 @@ impl Symbol {
             self.write_unjoined(cx, &pending)?;
         }
         // The best prices are numbered as the book is.
-        (self.seen, self.last_quote, self.late_ids, self.missing) = (None, None, None, None);
+        (self.seen, self.late_ids, self.missing) = (None, None, None);
+        self.last_quote.forget();
         Ok(())
     }
 
@@ -903,9 +1015,10 @@ impl Symbol {
         snapshot: &BookSnapshot<'_>,
     ) -> Result<(), S::Error> {
         let mut unused = Some(Kept::new(item, 0));
-        if !self.valid {
-            let newer = match self.pending.as_ref().map(Kept::record) {
-                Some(Record::BookSnapshot(pending)) => pending.last_id < snapshot.last_id,
+        // One under a newer name waits for that name's first delta: the book may not go on.
+        if item.turn > self.book_turn || !self.valid && item.turn == self.book_turn {
+            let newer = match self.pending.as_ref().map(|kept| (kept.turn, kept.record())) {
+                Some((turn, Record::BookSnapshot(pending))) => (turn, pending.last_id) < (item.turn, snapshot.last_id),
                 _ => true,
             };
             if newer {
@@ -942,6 +1055,7 @@ impl Symbol {
         }
         (self.valid, self.gap, self.raw_lost, self.late_ids) = (true, None, false, None);
         (self.last_id, self.seen) = (snapshot.last_id, Some(snapshot.last_id));
+        self.book_turn = item.turn;
         self.last_event_ns = 0;
         self.floor = Some(date);
         Ok(())
@@ -956,7 +1070,7 @@ impl Symbol {
 
     /// Joins the pending snapshot to the waiting deltas, if there is one that it can be joined to.
     fn join<S: Sink>(&mut self, cx: &mut Context<'_, S>) -> Result<(), S::Error> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let Some(pending) = self.pending.take_if(|pending| pending.turn == self.book_turn) else { return Ok(()) };
         let Record::BookSnapshot(snapshot) = pending.record() else { unreachable!("bug: only snapshots are pending") };
         loop {
             let Some(front) = self.waiting.records.front() else {
