@@ -353,6 +353,8 @@ class Postcard:
 
     def partition(self):
         counts = "events applied dropped_before_snapshot duplicates not_applied late snapshots".split()
+        counts += "crossed crossed_ns locked locked_ns unknown_removals repeated_prices time_back out_of_order".split()
+        counts += "unknown_orders repeated_orders over_cancels".split()
         return self.fields(exists=self.bool, sealed=self.bool, **{name: self.number for name in counts})
 
     def gap(self):
@@ -385,6 +387,25 @@ class Postcard:
         side = lambda: self.many(lambda: (self.signed(), self.signed()))
         return self.fields(bids=side, asks=side, price=self.spelling, qty=self.spelling, blank=self.bool)
 
+    def touch(self):
+        return ("apart", "locked", "crossed")[self.number()]
+
+    def orders(self):
+        scale = lambda: (self.byte(), self.bool())
+        side = lambda: self.many(lambda: (self.number(), self.signed(), self.signed()))
+        worth = lambda: ("book", "old", "spoiled")[self.number()]
+        run = lambda: self.fields(date=self.text, worth=worth, stamped_ns=self.number, sequence=self.number)
+        return self.fields(
+            blank=self.bool,
+            price=scale,
+            qty=scale,
+            bids=side,
+            asks=side,
+            received_ns=self.number,
+            run=lambda: self.option(run),
+            event=lambda: self.option(lambda: self.fields(date=self.text, count=self.number)),
+        )
+
     def symbol(self):
         number, optional = self.number, lambda: self.option(self.number)
         return self.fields(
@@ -403,13 +424,17 @@ class Postcard:
             valid=self.bool,
             last_id=number,
             last_event_ns=number,
+            touch=self.touch,
+            touched_ns=number,
             floor=lambda: self.option(self.text),
             next_minute=number,
             waiting=self.waiting,
             pending=lambda: self.option(self.kept),
             gap=lambda: self.option(self.gap),
+            missing=lambda: self.option(self.pair),
             raw_lost=self.bool,
             late_ids=lambda: self.option(self.pair),
+            orders=lambda: self.option(self.orders),
         )
 
     def place(self):
@@ -436,7 +461,7 @@ def checkpoint(data):
     if len(data) < 24:
         raise Damage(0, f"24 bytes needed, {len(data)} there")
     version, zero, crc, size = struct.unpack_from("<HHIQ", data, 8)
-    expect(8, "version, zero", (version, zero), (2, 0))
+    expect(8, "version, zero", (version, zero), (4, 0))
     expect(16, "len", size, len(data) - 24)
     expect(12, "crc", crc, zlib.crc32(data[24:], size & 0xFFFFFFFF))
     reader = Postcard(data)

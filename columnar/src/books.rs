@@ -68,7 +68,7 @@ impl Rows {
     }
 
     pub(crate) fn push(&mut self, row: &Row<'_>) -> Result<(), Misfit> {
-        let Row { time_ns, last_event_ns, last_id, valid, book } = *row;
+        let Row { time_ns, last_event_ns, last_id, valid, book, orders: _ } = *row;
         self.time.push(time_ns)?;
         self.valid.append_value(valid);
         self.last_event.push(last_event_ns)?;

@@ -12,6 +12,7 @@ use chronicle_storage::ErrorKind;
 use chronicle_storage::root::{Name, TimeNs};
 
 use crate::book::Unfit;
+use crate::orders::Refusal;
 use crate::query::Invalid;
 use crate::refinery::{Disagreement, Stranger, UnknownVenue};
 
@@ -41,6 +42,15 @@ pub enum Error {
         seq: u64,
         /// Why it does not fit.
         unfit: Unfit,
+    },
+    /// A stored order event says that it was applied, and no book before it could have taken it.
+    Order {
+        /// The file that it is in.
+        place: String,
+        /// Its seq.
+        seq: u64,
+        /// Why the book cannot take it.
+        refusal: Refusal,
     },
     /// There are no rules for a venue.
     UnknownVenue(UnknownVenue),
@@ -90,7 +100,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Storage(error) => error.kind(),
-            Self::Record { .. } | Self::Unfit { .. } => ErrorKind::Damage,
+            Self::Record { .. } | Self::Unfit { .. } | Self::Order { .. } => ErrorKind::Damage,
             Self::Output(_) => ErrorKind::Trouble,
             Self::UnknownVenue(_)
             | Self::Unresolved { .. }
@@ -109,6 +119,7 @@ impl fmt::Display for Error {
             Self::Storage(error) => error.fmt(f),
             Self::Record { place, seq, malformed } => write!(f, "{place}: frame {seq}: {malformed}"),
             Self::Unfit { place, seq, unfit } => write!(f, "{place}: frame {seq}: {unfit}"),
+            Self::Order { place, seq, refusal } => write!(f, "{place}: frame {seq}: {refusal}"),
             Self::UnknownVenue(error) => error.fmt(f),
             Self::Unresolved { place, seq, stranger } => write!(
                 f,

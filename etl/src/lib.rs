@@ -7,6 +7,7 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | [`book`] | one exact order book |
+//! | [`orders`] | one exact order book, order by order |
 //! | [`venue`] | how each venue numbers its book events |
 //! | [`oddity`] | what a venue's book says that a book should not, counted |
 //! | [`refinery`] | the state machine: raw frames in, partition writes out |
@@ -30,6 +31,7 @@ mod checkpoint;
 pub mod error;
 pub mod features;
 pub mod oddity;
+pub mod orders;
 pub mod quality;
 pub mod query;
 pub mod records;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! applied event ──▶ its levels    a removal of what is not there · a price twice in one side
+//!               ──▶ its order     not there · there already · less of it left than is taken
 //!               ──▶ its time      before that of an event applied earlier
 //!               ──▶ the book now  best bid above best ask: crossed · equal to it: locked; and how long, by exchange time
 //! old event     ──▶ its ids       they were missing until now: it is no duplicate, it came out of order
@@ -34,11 +35,17 @@ pub enum Oddity {
     TimeBack,
     /// Deltas whose ids had been found missing before: late by order, and so among the duplicates, but none.
     OutOfOrder,
+    /// Applied cancels and modifies of orders that were not in the book; a modify puts its order there.
+    UnknownOrder,
+    /// Applied adds of orders that were in the book, and modifies to its other side: their last word counts.
+    RepeatedOrder,
+    /// Applied cancels of more than was left of their order, which is gone then.
+    OverCancel,
 }
 
 impl Oddity {
     /// All of them, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Crossed,
         Self::CrossedNs,
         Self::Locked,
@@ -47,6 +54,9 @@ impl Oddity {
         Self::RepeatedPrice,
         Self::TimeBack,
         Self::OutOfOrder,
+        Self::UnknownOrder,
+        Self::RepeatedOrder,
+        Self::OverCancel,
     ];
 
     /// Its name in files and reports.
@@ -61,6 +71,9 @@ impl Oddity {
             Self::RepeatedPrice => "repeated_prices",
             Self::TimeBack => "time_back",
             Self::OutOfOrder => "out_of_order",
+            Self::UnknownOrder => "unknown_orders",
+            Self::RepeatedOrder => "repeated_orders",
+            Self::OverCancel => "over_cancels",
         }
     }
 
@@ -94,6 +107,14 @@ impl Oddities {
     pub fn add(&mut self, kind: Oddity, number: u64) {
         let sum = &mut self.0[kind as usize];
         *sum = sum.saturating_add(number);
+    }
+
+    /// Adds one of a kind, if there was one.
+    #[inline]
+    pub fn note(&mut self, kind: Option<Oddity>) {
+        if let Some(kind) = kind {
+            self.add(kind, 1);
+        }
     }
 
     /// Sum of two.
@@ -154,7 +175,7 @@ mod tests {
         assert_eq!(json["unknown_removals"], 5);
         let bytes = postcard::to_stdvec(&oddities).unwrap();
         assert_eq!(postcard::from_bytes::<Oddities>(&bytes).unwrap(), oddities);
-        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     #[test]

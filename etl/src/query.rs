@@ -16,6 +16,8 @@
 //!
 //! Nothing here writes, takes a lock, needs a checkpoint or a running refinery, or interpolates.
 
+mod orders;
+
 use core::fmt;
 use core::ops::RangeInclusive;
 use std::io::Write;
@@ -23,14 +25,15 @@ use std::path::{Path, PathBuf};
 
 use chronicle_core::Frame;
 use chronicle_platform::Platform;
-use chronicle_protocol::{BookDelta, BookSnapshot, Gap, Record, SnapshotSource};
+use chronicle_protocol::{BookDelta, BookSnapshot, Gap, Record, RecordFlags, SnapshotSource, type_id};
 use chronicle_storage::reader::{ArchiveReader, Partition};
 use chronicle_storage::root::{Date, Name, PartitionId, Root, Stream, TimeNs};
 
 use crate::book::Book;
 use crate::error::{Error, Result};
+use crate::orders::OrderBook;
 use crate::refine::durable_lens;
-use crate::refinery::NOT_APPLIED;
+use crate::refinery::{NOT_APPLIED, without_counts};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -86,7 +89,9 @@ impl fmt::Display for Invalid {
 pub struct BookState {
     /// The book; the last valid one where it is not valid.
     pub book: Book,
-    /// Last id in it.
+    /// The same, order by order, where the venue tells its orders.
+    pub orders: Option<OrderBook>,
+    /// Last id in it; of a book by order the venue's sequence.
     pub last_id: u64,
     /// Exchange time of the last delta in it, ns.
     pub last_event_ns: u64,
@@ -118,6 +123,8 @@ impl BookState {
 #[derive(Debug, Default)]
 pub(crate) struct Follower {
     book: Book,
+    /// The book by order, if that is what it is; the other one is then empty.
+    orders: Option<Box<orders::Orders>>,
     /// There is a book: a snapshot was met.
     begun: bool,
     valid: bool,
@@ -202,6 +209,7 @@ impl Follower {
 
     pub(crate) fn break_off(&mut self, gap: GapFacts, file: PathBuf) {
         self.valid = false;
+        self.forget_told();
         self.gap.get_or_insert((gap, file));
     }
 }
@@ -230,6 +238,21 @@ impl<'a, P: Platform> Books<'a, P> {
     fn partition(&self, date: Date) -> Result<Option<Partition<P>>> {
         let id = PartitionId::new(self.venue.clone(), self.symbol.clone(), date, Stream::Book);
         partition(&self.platform, &self.archive, &id)
+    }
+
+    /// Whether the symbol's book is one by order: what its first record is of.
+    fn is_by_order(&self) -> Result<bool> {
+        for date in self.dates()? {
+            let Some(mut partition) = self.partition(date)? else { continue };
+            while let Some(frame) = partition.next()? {
+                match frame.type_id {
+                    type_id::ORDER_EVENT | type_id::ORDERS_SNAPSHOT => return Ok(true),
+                    type_id::BOOK_DELTA | type_id::BOOK_SNAPSHOT | type_id::COUNTED_SNAPSHOT => return Ok(false),
+                    _ => {}
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn invalid(&self, gap: &(GapFacts, PathBuf), last_valid: Option<u64>) -> Invalid {
@@ -323,15 +346,17 @@ pub fn book_at<P: Platform>(platform: &P, root: &Root, venue: &Name, symbol: &Na
             carried = follower.gap.or(carried);
             continue;
         }
-        let Follower { book, last_id, last_event_ns, gap, .. } = follower;
+        let Follower { book, orders, last_id, last_event_ns, gap, .. } = follower;
+        let orders = orders.map(|orders| orders.book);
+        let book = orders.as_ref().map_or(book, OrderBook::to_book);
         let gap = gap.or(carried);
         let invalid = gap.map(|gap| books.invalid(&gap, Some(last_event_ns)));
-        return Ok(BookState { book, last_id, last_event_ns, invalid });
+        return Ok(BookState { book, orders, last_id, last_event_ns, invalid });
     }
     match carried {
         Some(gap) => {
             let invalid = Some(books.invalid(&gap, None));
-            Ok(BookState { book: Book::new(), last_id: 0, last_event_ns: 0, invalid })
+            Ok(BookState { book: Book::new(), orders: None, last_id: 0, last_event_ns: 0, invalid })
         }
         None => {
             let at = match at {
@@ -366,7 +391,7 @@ fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result
         if frame.flags & NOT_APPLIED != 0 {
             continue;
         }
-        match record(&frame, &path)? {
+        match without_counts(record(&frame, &path)?) {
             Record::BookSnapshot(snapshot) if frame.time_ns <= until => follower.snapshot(&snapshot),
             // The deltas of a snapshot that is too late are so too.
             Record::BookSnapshot(_) => break,
@@ -374,6 +399,20 @@ fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result
                 follower.delta(&delta, &frame, &path)?;
             }
             Record::BookDelta(_) => break,
+            Record::OrdersSnapshot(snapshot) if frame.time_ns <= until => {
+                follower.orders_snapshot(&snapshot, &frame, &path)?;
+            }
+            Record::OrdersSnapshot(_) => {
+                follower.end_told();
+                break;
+            }
+            Record::OrderEvent(event) if frame.time_ns <= until => follower.order_event(&event, &frame, &path)?,
+            Record::OrderEvent(event) => {
+                if !orders::is_part(&event) {
+                    follower.end_told();
+                }
+                break;
+            }
             Record::Gap(gap) => {
                 if follower.valid && until <= follower.last_event_ns {
                     break;
@@ -414,6 +453,8 @@ pub struct Row<'a> {
     pub valid: bool,
     /// The book, all of it.
     pub book: &'a Book,
+    /// The same, order by order, where the venue tells its orders.
+    pub orders: Option<&'a OrderBook>,
 }
 
 /// What happens to a book as its partitions are read, in order; see [`follow_book`].
@@ -446,7 +487,8 @@ pub enum Seen<'a> {
 ///
 /// Columns: `minute_ms,last_E,last_u,bid_levels,ask_levels`, then
 /// `asks[i].price,asks[i].amount,bids[i].price,bids[i].amount` for each level; cells that a side has no level for are
-/// empty.
+/// empty. Of a book by order the first ones are `minute_ms,last_ts_event,last_seq,orders,bid_levels,ask_levels`, the second
+/// in nanoseconds.
 ///
 /// # Errors
 ///
@@ -461,7 +503,11 @@ pub fn export_book_snapshot<P: Platform>(
 ) -> Result<()> {
     // Nothing is written of a symbol that is not there.
     let books = Books::open(platform, root, venue, symbol)?;
-    write!(out, "minute_ms,last_E,last_u,bid_levels,ask_levels")?;
+    if books.is_by_order()? {
+        write!(out, "minute_ms,last_ts_event,last_seq,orders,bid_levels,ask_levels")?;
+    } else {
+        write!(out, "minute_ms,last_E,last_u,bid_levels,ask_levels")?;
+    }
     for i in 0..rows.depth {
         write!(out, ",asks[{i}].price,asks[{i}].amount,bids[{i}].price,bids[{i}].amount")?;
     }
@@ -469,7 +515,11 @@ pub fn export_book_snapshot<P: Platform>(
     each_row(&books, rows, false, |row| -> Result<()> {
         let (bids, asks) = (row.book.bid_count(), row.book.ask_count());
         let (time_ms, last_ms) = (row.time_ns / NS_PER_MS, row.last_event_ns / NS_PER_MS);
-        write!(out, "{time_ms},{last_ms},{},{bids},{asks}", row.last_id)?;
+        match row.orders {
+            Some(orders) => write!(out, "{time_ms},{},{},{}", row.last_event_ns, row.last_id, orders.count())?,
+            None => write!(out, "{time_ms},{last_ms},{}", row.last_id)?,
+        }
+        write!(out, ",{bids},{asks}")?;
         let (mut bids, mut asks) = (row.book.bids(), row.book.asks());
         for _ in 0..rows.depth {
             for level in [asks.next(), bids.next()] {
@@ -536,7 +586,7 @@ pub fn follow_book<P: Platform, E: From<Error>>(
     rows: &Rows,
     each: impl FnMut(Seen<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    follow(&Books::open(platform, root, venue, symbol)?, rows, true, each)
+    follow(&Books::open(platform, root, venue, symbol)?, rows, true, true, each)
 }
 
 fn each_row<P: Platform, E: From<Error>>(
@@ -545,16 +595,18 @@ fn each_row<P: Platform, E: From<Error>>(
     gaps: bool,
     mut each: impl FnMut(Row<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    follow(books, rows, gaps, |seen| match seen {
+    follow(books, rows, gaps, false, |seen| match seen {
         Seen::Row(row) => each(row),
         _ => Ok(()),
     })
 }
 
+/// Without `changes` only rows are given: what a book by order sums up to is not computed for nobody.
 fn follow<P: Platform, E: From<Error>>(
     books: &Books<P>,
     rows: &Rows,
     gaps: bool,
+    changes: bool,
     each: impl FnMut(Seen<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let dates = books.dates()?;
@@ -575,7 +627,7 @@ fn follow<P: Platform, E: From<Error>>(
             if frame.flags & NOT_APPLIED != 0 {
                 continue;
             }
-            match record(&frame, &path)? {
+            match without_counts(record(&frame, &path)?) {
                 Record::BookSnapshot(snapshot) if snapshot.source == SnapshotSource::Refinery => {
                     // There is an event at this time or later, and the book was this one until then.
                     if !follower.valid {
@@ -606,6 +658,48 @@ fn follow<P: Platform, E: From<Error>>(
                     follower.break_off(GapFacts::of(&gap), path.clone());
                     (writer.each)(Seen::Broken { time_ns: frame.time_ns })?;
                 }
+                Record::OrdersSnapshot(snapshot) => {
+                    if snapshot.source == SnapshotSource::Venue {
+                        writer.up_to(&follower, frame.time_ns)?;
+                        writer.next = NO_ROW;
+                    } else if !follower.valid {
+                        writer.up_to(&follower, frame.time_ns.saturating_sub(1))?;
+                        writer.next = writer.multiple_from(frame.time_ns);
+                    }
+                    let begins = !follower.valid || snapshot.source == SnapshotSource::Venue;
+                    follower.orders_snapshot(&snapshot, &frame, &path)?;
+                    if begins && changes {
+                        (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.summed() })?;
+                    }
+                    writer.up_to(&follower, frame.time_ns)?;
+                }
+                Record::OrderEvent(event) if orders::is_part(&event) => {
+                    if !follower.is_being_told() {
+                        writer.up_to(&follower, frame.time_ns)?;
+                    }
+                    writer.next = NO_ROW;
+                    follower.order_event(&event, &frame, &path)?;
+                    if changes && !follower.is_being_told() {
+                        (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.summed() })?;
+                    }
+                }
+                Record::OrderEvent(event) => {
+                    if follower.is_being_told() {
+                        follower.end_told();
+                        if changes {
+                            (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.summed() })?;
+                        }
+                    }
+                    if writer.next == NO_ROW || !follower.valid {
+                        writer.next = writer.multiple_from(frame.time_ns.saturating_add(1));
+                    }
+                    writer.up_to(&follower, frame.time_ns)?;
+                    follower.order_event(&event, &frame, &path)?;
+                    // What an event changed counts from its last record on.
+                    if changes && event.flags.has(RecordFlags::LAST) {
+                        (writer.each)(Seen::Changed { time_ns: frame.time_ns, book: &follower.summed() })?;
+                    }
+                }
                 _ => {}
             }
             if behind {
@@ -618,6 +712,9 @@ fn follow<P: Platform, E: From<Error>>(
     }
     Ok(())
 }
+
+/// Time of the next row where no event followed a venue's snapshot yet: rows begin behind the first.
+const NO_ROW: u64 = u64::MAX;
 
 /// Gives rows as time goes on.
 struct RowWriter<'a, F> {
@@ -641,9 +738,12 @@ impl<F> RowWriter<'_, F> {
     where
         F: FnMut(Seen<'_>) -> Result<(), E>,
     {
-        if !(follower.valid || self.gaps && follower.gap.is_some()) {
+        let shown = follower.valid || self.gaps && follower.gap.is_some();
+        if !shown || time_ns < self.next {
             return Ok(());
         }
+        let orders = follower.orders.as_ref().map(|orders| &orders.book);
+        let summed = orders.map(OrderBook::to_book);
         while self.next <= time_ns {
             let date = Date::of_ns(self.next);
             if date != self.days.0 && date < self.days.1 {
@@ -651,9 +751,9 @@ impl<F> RowWriter<'_, F> {
                 continue;
             }
             if self.rows.dates.contains(&date) {
-                let Follower { book, last_event_ns, last_id, valid, .. } = follower;
-                let (time_ns, last_event_ns, last_id, valid) = (self.next, *last_event_ns, *last_id, *valid);
-                (self.each)(Seen::Row(Row { time_ns, last_event_ns, last_id, valid, book }))?;
+                let Follower { last_event_ns, last_id, valid, .. } = *follower;
+                let (time_ns, book) = (self.next, summed.as_ref().unwrap_or(&follower.book));
+                (self.each)(Seen::Row(Row { time_ns, last_event_ns, last_id, valid, book, orders }))?;
             }
             match self.next.checked_add(self.rows.every_ns.max(1)) {
                 Some(next) => self.next = next,

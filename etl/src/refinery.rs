@@ -264,6 +264,7 @@ pub struct Refinery {
 #[derive(Clone, Debug, Default)]
 struct Scratch {
     levels: Vec<chronicle_protocol::Level>,
+    orders: Vec<chronicle_protocol::BookOrder>,
     bytes: Vec<u8>,
 }
 
@@ -329,7 +330,7 @@ impl<'a> Item<'a> {
 
 /// A book does not keep how many orders stand at its levels: to the refinery such a snapshot is one as any other. The
 /// record goes into its partition as it came.
-fn without_counts(record: Record<'_>) -> Record<'_> {
+pub(crate) fn without_counts(record: Record<'_>) -> Record<'_> {
     match record {
         Record::CountedSnapshot(counted) => Record::BookSnapshot(counted.book),
         other => other,

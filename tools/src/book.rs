@@ -6,8 +6,10 @@ use chronicle::{
     System,
     etl::{
         Error,
+        orders::OrderBook,
         query::{At, BookState, book_at},
     },
+    protocol::{BookOrder, Side},
     storage::root::{Name, Root, symbol_code},
 };
 use serde_json::{Value, json};
@@ -19,6 +21,7 @@ use std::io::Write;
 Examples:
   chronicle book --root market --venue binance-spot --symbol btcusdt --at latest --depth 5
   chronicle book --root market --venue binance-spot --symbol btcusdt --at 2024-08-08T23:58:00Z --csv
+  chronicle book --root market --venue glbx-mdp3 --symbol esh4 --at latest --orders
 
 All events with exchange time up to and including TIME are in it. Where ids are missing the book is not valid: exit code
 1, with the gap, its file and the last valid time; --last-valid prints that book.
@@ -40,16 +43,21 @@ pub(crate) struct Args {
     /// Levels of each side; the table shows 10 unless told, CSV and JSON show all
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
+    /// Order by order, where the venue tells its orders: at each price the one that is filled first comes first
+    #[arg(long, conflicts_with = "ladder")]
+    orders: bool,
     /// In a stretch without a valid book, the last valid one
     #[arg(long)]
     last_valid: bool,
     /// The ladder, where the output is no terminal, too
     #[arg(long, conflicts_with_all = ["csv", "json"])]
     ladder: bool,
-    /// side,price,qty: bids from the best down, then asks from the best up, the venue's own digits
+    /// side,price,qty: bids from the best down, then asks from the best up, the venue's own digits; with --orders
+    /// order_id,side,price,size, those at one price by their ids
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// One JSON object: {venue, symbol, valid, last_id, last_event_time, bid_levels, ask_levels, bids, asks, gap}
+    /// One JSON object: {venue, symbol, valid, last_id, last_event_time, bid_levels, ask_levels, bids, asks, gap}; with
+    /// --orders also {orders: {count, bids: [[order_id, price, size], …], asks}}
     #[arg(long)]
     json: bool,
 }
@@ -71,6 +79,9 @@ pub(crate) fn run(args: Args) -> Outcome {
         }
         other => other.map_err(|error| not_there(error, &root))?,
     };
+    if args.orders && state.orders.is_none() && state.is_valid() {
+        return Err(Failure::Usage(format!("{}/{}: the book is by price, no order is told", args.venue, args.symbol)));
+    }
     let refused = !state.is_valid() && !args.last_valid;
     if args.json {
         print_json(&object(&args, &state, refused))?;
@@ -79,6 +90,14 @@ pub(crate) fn run(args: Args) -> Outcome {
     let state = if args.last_valid { state } else { state.require_valid()? };
     let screen = Screen::of_stdout(args.ladder).filter(|_| !args.csv);
     with_stdout(|out| {
+        let depth = args.depth.unwrap_or(if args.csv { usize::MAX } else { 10 });
+        if let (true, Some(orders)) = (args.orders, &state.orders) {
+            if args.csv {
+                orders.write_csv(&mut Out(out), depth)?;
+                return Ok(());
+            }
+            return orders_table(&args, &state, orders, depth, out);
+        }
         if args.csv {
             state.book.write_csv(&mut Out(out), args.depth.unwrap_or(usize::MAX))?;
             return Ok(());
@@ -131,6 +150,19 @@ fn object(args: &Args, state: &BookState, refused: bool) -> Value {
         fields.insert("bids".to_owned(), side(bids));
         fields.insert("asks".to_owned(), side(asks));
     }
+    if let (true, false, Some(orders)) = (args.orders, refused, &state.orders) {
+        let side = |side| {
+            let all = orders.orders_to(side, depth);
+            let text = |o: BookOrder| {
+                json!([o.order_id(), orders.price(o.price()).to_string(), orders.qty(o.qty()).to_string()])
+            };
+            all.map(text).collect::<Value>()
+        };
+        fields.insert(
+            "orders".to_owned(),
+            json!({ "count": orders.count(), "bids": side(Side::Bid), "asks": side(Side::Ask) }),
+        );
+    }
     if let Some(gap) = &state.invalid {
         fields.insert(
             "gap".to_owned(),
@@ -141,6 +173,34 @@ fn object(args: &Args, state: &BookState, refused: bool) -> Value {
         );
     }
     value
+}
+
+/// The orders at the best prices, each with what stands before it in its queue.
+fn orders_table(args: &Args, state: &BookState, orders: &OrderBook, depth: usize, out: &mut dyn Write) -> Outcome {
+    writeln!(
+        out,
+        "{}/{} after sequence {} at {}: {} orders{}",
+        args.venue,
+        args.symbol,
+        state.last_id,
+        rfc3339(state.last_event_ns),
+        orders.count(),
+        if state.is_valid() { "" } else { " (the last valid book)" }
+    )?;
+    writeln!(out, "{:<4} {:>18} {:>12} {:>12}  order", "side", "price", "size", "ahead")?;
+    for side in [Side::Bid, Side::Ask] {
+        let (mut price, mut ahead) = (None, 0);
+        for order in orders.orders_to(side, depth) {
+            if price.replace(order.price()) != Some(order.price()) {
+                ahead = 0;
+            }
+            let text = [orders.price(order.price()), orders.qty(order.qty()), orders.qty(ahead)].map(|n| n.to_string());
+            let [price, size, before] = text;
+            writeln!(out, "{:<4} {price:>18} {size:>12} {before:>12}  {}", side.as_str(), order.order_id())?;
+            ahead += order.qty();
+        }
+    }
+    Ok(())
 }
 
 fn table(args: &Args, state: &BookState, out: &mut dyn Write) -> Outcome {

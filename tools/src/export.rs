@@ -37,7 +37,8 @@ A row shows the book before the first event at or after its time, and belongs to
 
 With --json each row is an object on a line of its own, under the CSV's names: {minute_ms, last_E, last_u, bid_levels,
 ask_levels, asks: [{price, amount}, …], bids: [{price, amount}, …]}, prices and amounts as text with the venue's own
-digits.
+digits. Where the venue tells its orders one by one, the columns behind minute_ms are last_ts_event (nanoseconds), last_seq
+and orders, their number, instead of last_E and last_u.
 
 Rows are printed as they are made. If damage is met, those before it are right and not all: exit code 1, file and offset
 and the number of rows on standard error, and with --json a last line {error, rows}.
@@ -160,15 +161,25 @@ pub(crate) fn run(args: Args) -> Outcome {
 fn object(row: &Row<'_>, depth: usize) -> Value {
     let book = row.book;
     let level = |(price, qty)| json!({ "price": book.price(price).to_string(), "amount": book.qty(qty).to_string() });
-    json!({
+    let mut object = json!({
         "minute_ms": row.time_ns / 1_000_000,
-        "last_E": row.last_event_ns / 1_000_000,
-        "last_u": row.last_id,
         "bid_levels": book.bid_count(),
         "ask_levels": book.ask_count(),
         "asks": book.asks().take(depth).map(level).collect::<Value>(),
         "bids": book.bids().take(depth).map(level).collect::<Value>(),
-    })
+    });
+    match row.orders {
+        Some(orders) => {
+            object["last_ts_event"] = row.last_event_ns.into();
+            object["last_seq"] = row.last_id.into();
+            object["orders"] = orders.count().into();
+        }
+        None => {
+            object["last_E"] = (row.last_event_ns / 1_000_000).into();
+            object["last_u"] = row.last_id.into();
+        }
+    }
+    object
 }
 
 /// Counts the lines that go through it.

@@ -249,7 +249,7 @@ mod tests {
         let head = Head { price: Scale::fixed(2), qty: Scale::fixed(1), ..Head::default() };
         let mut book = Book::new();
         book.replace(&head, &levels(bids), &levels(asks)).unwrap();
-        BookState { book, last_id: 7, last_event_ns: 1_723_161_600_000_000_000, invalid: None }
+        BookState { book, orders: None, last_id: 7, last_event_ns: 1_723_161_600_000_000_000, invalid: None }
     }
 
     fn drawn(state: &BookState, width: usize, colour: bool) -> String {

@@ -9,15 +9,20 @@
 //!           before it are let go, not applied, because no snapshot can be carried over it.
 //! pending   a venue's snapshot that the delta which joins it has not come to yet
 //! untimed   records without exchange time while there is none to take, or only one of a day that was sealed by hand
+//! orders    the book by order, where the first record of the book was one of an order: see `orders`
 //! floor     the day of the last applied delta: the next one goes to this day or a later one
 //! next_minute   the first minute that no snapshot was written for yet
 //! book_turn  with a symbol table, which of the names the last delta had. One under an older name is kept, not applied
 //! ```
 
+mod orders;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use chronicle_core::Append;
-use chronicle_protocol::{BookDelta, BookSnapshot, Gap as GapRecord, GapCause, Head, Record, SnapshotSource, type_id};
+use chronicle_protocol::{
+    BookDelta, BookSnapshot, Gap as GapRecord, GapCause, Head, OrdersSnapshot, Record, SnapshotSource, type_id,
+};
 use chronicle_storage::root::{Date, Name, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +33,7 @@ use super::{
 };
 use crate::book::{Book, Changes, Touch};
 use crate::oddity::Oddity;
+use crate::orders::OrderBook;
 use crate::symbols::Listing;
 use crate::venue::{Follows, Ids, Joins, Rules};
 
@@ -151,6 +157,8 @@ pub struct Symbol {
     raw_lost: bool,
     /// Ids of deltas that came too late, first and last.
     late_ids: Option<(u64, u64)>,
+    /// The book by order, if that is what it is; the other one is then empty.
+    orders: Option<Box<orders::Orders>>,
 }
 
 impl Symbol {
@@ -184,6 +192,7 @@ impl Symbol {
             missing: None,
             raw_lost: false,
             late_ids: None,
+            orders: None,
         }
     }
 
@@ -252,6 +261,12 @@ impl Symbol {
     #[must_use]
     pub fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// The book by order as far as it was followed, if the venue tells its orders; valid only if [`Symbol::is_valid`].
+    #[must_use]
+    pub fn orders(&self) -> Option<&OrderBook> {
+        self.orders.as_ref().map(|orders| &orders.book)
     }
 
     /// Whether the book is what the venue has.
@@ -390,9 +405,10 @@ impl Symbol {
             // The feed says that it could not keep up. The marker itself is kept with what no other stream holds.
             self.raw_lost |= !self.goes_back(cx.rules, gap);
         }
-        let own = record.head().exchange_ns;
+        let own = Self::stamp(record, item.ingest_ns);
         if own > item.ingest_ns.saturating_add(AHEAD_NS_MAX) {
             self.absurd_time += 1;
+            self.miss(cx, record, GapCause::BookLost, item.ingest_ns)?;
             self.take_untimed(cx, item)?;
         } else if own != 0 {
             let date = Date::of_ns(own);
@@ -405,7 +421,7 @@ impl Symbol {
                 self.release_untimed(cx, before)?;
                 self.dispatch(cx, item, record, own)?;
             }
-        } else if let (Record::BookSnapshot(snapshot), Joins::ById) = (record, cx.rules.joins) {
+        } else if let (Record::BookSnapshot(snapshot), Joins::ById, None) = (record, cx.rules.joins, &self.orders) {
             // It has the time of the delta that it will be joined to.
             self.snapshot(cx, item, snapshot)?;
         } else {
@@ -516,6 +532,14 @@ impl Symbol {
         time: u64,
     ) -> Result<(), S::Error> {
         let (stream, new) = match record {
+            Record::BookDelta(_) | Record::BookSnapshot(_) if self.orders.is_some() => {
+                return self.of_another_kind(cx, item, record, time);
+            }
+            Record::OrderEvent(_) | Record::OrdersSnapshot(_) if self.is_by_price() || item.turn < self.book_turn => {
+                return self.of_another_kind(cx, item, record, time);
+            }
+            Record::OrderEvent(event) => return self.order_event(cx, item, event, time),
+            Record::OrdersSnapshot(snapshot) => return self.orders_snapshot(cx, item, snapshot, time),
             Record::BookDelta(delta) => return self.delta(cx, item, delta, time),
             Record::BookSnapshot(_) if item.turn < self.book_turn => {
                 return self.write_unjoined(cx, &Kept::new(item, time));
@@ -527,6 +551,10 @@ impl Symbol {
             Record::Trade(trade) => (Stream::Trades, self.last_trade.is_new(trade.trade_id, item.turn)),
             Record::Quote(quote) => (Stream::Quotes, self.last_quote.is_new(quote.update_id, item.turn)),
             Record::Gap(_) if item.turn < self.book_turn => (Stream::Opaque, true),
+            Record::Gap(gap) if self.orders.is_some() => {
+                self.lose_orders(cx, gap.next_id, (gap.missing_from, gap.missing_to), gap.cause, time)?;
+                (Stream::Opaque, true)
+            }
             Record::Gap(gap) if self.valid && cx.rules.joins == Joins::InStream => {
                 // No ids will show it.
                 let ids = Ids { first: gap.next_id, last: gap.next_id, prev: None };
@@ -538,8 +566,9 @@ impl Symbol {
                 (Stream::Opaque, true)
             }
             Record::TextTrade(_) => (Stream::Trades, true),
-            // Books by order are not followed yet.
-            _ => (Stream::Opaque, true),
+            Record::CountedSnapshot(_) | Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => {
+                (Stream::Opaque, true)
+            }
         };
         let date = self.open_day(Date::of_ns(time));
         let counts = self.counts(cx, date, stream);
@@ -572,6 +601,7 @@ impl Symbol {
             let (first, last) = self.late_ids.unwrap_or((delta.first_id, delta.last_id));
             self.late_ids = Some((first.min(delta.first_id), last.max(delta.last_id)));
         }
+        self.miss(cx, record, GapCause::Late, item.ingest_ns)?;
         self.counts(cx, date, stream).late += 1;
         match self.day(cx, date).late_policy {
             LatePolicy::Reject => Ok(()),
@@ -629,7 +659,8 @@ impl Symbol {
         if stream != Stream::Book {
             return Ok(());
         }
-        if self.valid {
+        // A day before that of the book is opened by what takes no part in it: no book was carried into it.
+        if self.valid && self.floor.is_none_or(|floor| floor <= date) {
             self.write_snapshot(cx, date, date.start_ns(), true)?;
             self.next_minute = self.next_minute.max(date.start_ns().saturating_add(MINUTE_NS));
         } else if let Some(gap) = self.gap {
@@ -856,6 +887,28 @@ impl Symbol {
         time_ns: u64,
         opens_partition: bool,
     ) -> Result<(), S::Error> {
+        if let Some(orders) = &self.orders {
+            let book = &orders.book;
+            let bids = book.orders_into(&mut cx.scratch.orders);
+            let (bids, asks) = cx.scratch.orders.split_at(bids);
+            let snapshot = Record::OrdersSnapshot(OrdersSnapshot {
+                head: Head {
+                    exchange_ns: time_ns,
+                    price: book.price_scale(),
+                    qty: book.qty_scale(),
+                    ..Head::default()
+                },
+                sequence: self.last_id,
+                last_event_ns: self.last_event_ns,
+                source: SnapshotSource::Refinery,
+                opens_partition,
+                bids,
+                asks,
+                symbol: self.raw_on(date),
+            });
+            encode(&snapshot, &mut cx.scratch.bytes);
+            return self.append_snapshot(cx, date, time_ns, type_id::ORDERS_SNAPSHOT);
+        }
         let bids = self.book.levels_into(&mut cx.scratch.levels);
         let (bids, asks) = cx.scratch.levels.split_at(bids);
         let snapshot = Record::BookSnapshot(BookSnapshot {
@@ -874,7 +927,18 @@ impl Symbol {
             symbol: self.raw_on(date),
         });
         encode(&snapshot, &mut cx.scratch.bytes);
-        let append = Append { time_ns, type_id: type_id::BOOK_SNAPSHOT, flags: 0 };
+        self.append_snapshot(cx, date, time_ns, type_id::BOOK_SNAPSHOT)
+    }
+
+    /// Adds the snapshot that was made of the book.
+    fn append_snapshot<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        date: Date,
+        time_ns: u64,
+        type_id: u16,
+    ) -> Result<(), S::Error> {
+        let append = Append { time_ns, type_id, flags: 0 };
         cx.sink.append(Place { symbol: cx.symbol, date, stream: Stream::Book }, append, &cx.scratch.bytes)?;
         self.counts(cx, date, Stream::Book).snapshots += 1;
         Ok(())
@@ -1116,10 +1180,14 @@ impl Symbol {
 /// Where a record belongs, by what it is.
 fn stream_of(record: &Record<'_>) -> Stream {
     match record {
-        Record::BookDelta(_) | Record::BookSnapshot(_) => Stream::Book,
+        Record::BookDelta(_)
+        | Record::BookSnapshot(_)
+        | Record::CountedSnapshot(_)
+        | Record::OrderEvent(_)
+        | Record::OrdersSnapshot(_) => Stream::Book,
         Record::Trade(_) | Record::TextTrade(_) => Stream::Trades,
         Record::Quote(_) => Stream::Quotes,
-        _ => Stream::Opaque,
+        Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => Stream::Opaque,
     }
 }
 
