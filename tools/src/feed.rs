@@ -2,7 +2,7 @@
 
 use crate::{
     ingest::{RawStream, open_raw},
-    run::{Count, Failure, Outcome, RootArgs, Size, rfc3339},
+    run::{Count, Failure, Outcome, RootArgs, Size, line, rfc3339, say},
     stop::Stop,
 };
 use chronicle::{
@@ -21,7 +21,7 @@ use chronicle::{
     },
 };
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::PathBuf,
     sync::{
         Arc,
@@ -39,7 +39,7 @@ Examples:
   chronicle feed --venue kraken --symbols BTC/USD --streams depth,trade --root market --hot /dev/shm/market
   chronicle feed --venue binance-spot --symbols btcusdt --root market --url ws://127.0.0.1:9000 --rest-url http://127.0.0.1:9000
 While it runs, from another terminal:
-  chronicle refine --root market     chronicle tail -f …     chronicle top …
+  chronicle refine --root market --follow     chronicle tail -f …     chronicle top …
 
 It connects again by itself, asks for a snapshot behind every hole, and opens a second connection before the venue ends
 the first, so that nothing is lost. When readers do not keep up it writes to an overflow queue on disk and drains that in
@@ -325,17 +325,4 @@ impl Drop for Teller {
             say("\n");
         }
     }
-}
-
-fn line<T: serde::Serialize>(value: &T) {
-    if let Ok(mut text) = serde_json::to_string(value) {
-        text.push('\n');
-        say(&text);
-    }
-}
-
-/// A reader that has left is no reason for a feed to end.
-fn say(text: &str) {
-    let mut out = io::stdout().lock();
-    _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

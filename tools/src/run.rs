@@ -224,6 +224,16 @@ impl fmt::Display for Size {
     }
 }
 
+/// A length of time as people read it.
+pub(crate) fn span(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
 /// A whole number with thousands apart.
 pub(crate) struct Count(pub(crate) u64);
 
@@ -272,6 +282,20 @@ pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Outcome {
         out.write_all(b"\n")?;
         Ok(())
     })
+}
+
+/// One JSON object on a line, from a command that goes on.
+pub(crate) fn line<T: serde::Serialize>(value: &T) {
+    if let Ok(mut text) = serde_json::to_string(value) {
+        text.push('\n');
+        say(&text);
+    }
+}
+
+/// Tells on standard output. A reader that has left is no reason for a command that goes on to end.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// What a root has, for somebody who asked for something else.

@@ -22,6 +22,12 @@ impl Stop {
         Ok(stop)
     }
 
+    /// Asks it to end from within.
+    pub(crate) fn ask(&self) {
+        // ORDERING: Relaxed: nothing else is read because of it.
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it is time to end.
     pub(crate) fn asked(&self) -> bool {
         // ORDERING: Relaxed: nothing else is read because of it.

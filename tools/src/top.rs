@@ -9,13 +9,13 @@ mod observe;
 mod screen;
 
 use crate::{
-    run::{Count, Failure, Outcome, RootArgs, Size, TierArgs, rfc3339, with_stdout},
+    run::{Count, Failure, Outcome, RootArgs, Size, TierArgs, rfc3339, span, with_stdout},
     stop::Stop,
 };
 use chronicle::storage::root::Root;
 use observe::{Observer, Tick};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use screen::{Asked, State, does, latency, rate, span, writer};
+use screen::{Asked, State, does, latency, rate, writer};
 use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},

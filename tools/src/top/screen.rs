@@ -11,7 +11,7 @@
 //! Drawing reads the state and nothing else: the same state and size give the same screen, which is how it is tested.
 
 use super::observe::{Latency, Queue, Reader, ReaderState, Tick, Writer};
-use crate::run::{Count, Size, rfc3339};
+use crate::run::{Count, Size, rfc3339, span};
 use ratatui::{
     Frame,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
@@ -558,16 +558,6 @@ pub(super) fn rate(rate: f64) -> String {
 pub(super) fn latency(latency: Latency) -> String {
     let about = if latency.slack_ns > latency.ns / 10 { "≤ " } else { "" };
     format!("{about}{}", span(latency.ns))
-}
-
-/// A length of time as people read it.
-pub(super) fn span(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]
