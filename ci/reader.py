@@ -361,8 +361,12 @@ class Postcard:
         numbers = "after next missing_from missing_to time_ns".split()
         return self.fields(**{name: self.number for name in numbers}, cause=self.text, carried=self.bool)
 
+    def listing(self):
+        return self.fields(code=self.text, raw=self.text, version_id=self.number)
+
     def day(self):
         return self.fields(
+            listing=lambda: self.option(self.listing),
             late_policy=self.policy,
             sealed=self.bool,
             partitions=lambda: self.map(self.stream, self.partition),
@@ -375,7 +379,9 @@ class Postcard:
     def kept(self):
         source = lambda: self.option(self.number)
         number = self.number
-        return self.fields(ingest_ns=number, type_id=number, source=source, time_ns=number, payload=self.bytes)
+        return self.fields(
+            ingest_ns=number, type_id=number, source=source, turn=number, time_ns=number, payload=self.bytes
+        )
 
     def waiting(self):
         return self.fields(records=lambda: self.many(self.kept), len=self.number)
@@ -406,19 +412,25 @@ class Postcard:
             event=lambda: self.option(lambda: self.fields(date=self.text, count=self.number)),
         )
 
+    def last_id(self):
+        return self.fields(id=lambda: self.option(self.number), turn=self.number)
+
     def symbol(self):
         number, optional = self.number, lambda: self.option(self.number)
         return self.fields(
             code=self.text,
             raw=self.text,
+            id=optional,
+            is_unresolved=self.bool,
+            book_turn=number,
             clock=number,
             days=lambda: self.map(self.text, self.day),
             next_seal=number,
             untimed=self.waiting,
             overdue=number,
             absurd_time=number,
-            last_trade=optional,
-            last_quote=optional,
+            last_trade=self.last_id,
+            last_quote=self.last_id,
             seen=optional,
             book=self.book,
             valid=self.bool,
@@ -437,6 +449,31 @@ class Postcard:
             orders=lambda: self.option(self.orders),
         )
 
+    def version(self):
+        return self.fields(
+            venue=self.text,
+            raw_symbol=self.text,
+            symbol_id=self.number,
+            symbol_code=self.text,
+            symbol_version_id=self.number,
+            valid_from=self.text,
+            valid_to=lambda: self.option(self.text),
+        )
+
+    def used(self):
+        return self.fields(event=lambda: self.option(self.pair), receipt=lambda: self.option(self.pair))
+
+    def roster(self):
+        return self.fields(
+            venue=self.text,
+            versions=lambda: self.many(self.version),
+            sha256=lambda: self.take(32).hex(),
+            unresolved=lambda: ("error", "unresolved")[self.number()],
+            used=lambda: self.map(self.number, self.used),
+            texts=lambda: self.map(self.text, self.used),
+            others=self.used,
+        )
+
     def place(self):
         return self.fields(symbol=self.number, date=self.text, stream=self.stream)
 
@@ -452,6 +489,7 @@ class Postcard:
             sources=lambda: self.many(self.source),
             source=lambda: self.option(self.number),
             late_policy=self.policy,
+            roster=lambda: self.option(self.roster),
             committed=lambda: self.many(self.committed),
             sealing=lambda: self.many(lambda: (self.number(), self.text())),
         )

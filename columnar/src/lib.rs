@@ -28,6 +28,8 @@
 //! # }
 //! ```
 //!
+//! The other way, [`symbols`] reads a symbol table from Parquet.
+//!
 //! **Numbers.** Prices and quantities are `Decimal128(38, s)`. A stream has one schema, so the scale `s` is the finest
 //! that any record of the range uses, found by a first pass over the records' heads, or the one that was asked for; a
 //! number that does not fit it exactly is an error, never rounded. **Times** are `Timestamp(ns, UTC)`: `time` is the
@@ -45,6 +47,7 @@ mod error;
 mod quotes;
 mod scale;
 mod sink;
+pub mod symbols;
 mod table;
 mod trades;
 

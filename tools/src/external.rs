@@ -1,4 +1,4 @@
-//! Commands that are programs of their own: `chronicle delta …` runs `chronicle-delta …` from the `PATH`, as git does.
+//! Commands that are programs of their own: `chronicle x …` runs `chronicle-x …` from the `PATH`, as git does.
 //!
 //! For what few need and takes long to build. The program has the terminal, the arguments and the last word: its exit code
 //! is the command's.
@@ -21,12 +21,9 @@ fn started(words: Vec<OsString>) -> Result<ExitCode, Failure> {
     let is_word = name.to_str().is_some_and(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
     let unknown = || {
         let name = name.to_string_lossy();
-        let hint = match name.as_ref() {
-            "delta" => "build it with `cargo install --path delta`, and see that it is on the PATH",
-            _ => "`chronicle --help` lists the commands",
-        };
         let name = name.escape_debug();
-        Failure::Usage(format!("{name}: no such command, and no program chronicle-{name}: {hint}"))
+        let why = "no such command, and no program";
+        Failure::Usage(format!("{name}: {why} chronicle-{name}: `chronicle --help` lists the commands"))
     };
     if !is_word || name.is_empty() {
         return Err(unknown());

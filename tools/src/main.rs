@@ -61,8 +61,8 @@ Watch it, and find out what is wrong:
   chronicle top market
   chronicle tail -f --root market
   chronicle doctor market
-A symbol table in Delta Lake, with `chronicle-delta` on the PATH (docs/symbols.md):
-  chronicle delta convert /data/dim_symbol dim_symbol.csv
+Who a symbol was, by a symbol table:
+  chronicle symbols resolve dim_symbol.csv --venue binance-spot --symbol LUNAUSDT --at 2022-05-27
 How fast this machine is, and how fast a disk makes records durable:
   chronicle bench host
   chronicle wal bench bench-here

@@ -5,7 +5,9 @@ mod resolve;
 
 use crate::run::{Failure, Outcome};
 use chronicle::etl::symbols::{Problems, Table};
+use chronicle_columnar::symbols as parquet;
 use clap::Subcommand;
+use sha2::{Digest, Sha256};
 use std::{fs, path::Path};
 
 /// Check a symbol table, or ask it who a symbol was
@@ -16,7 +18,7 @@ Examples:
   chronicle symbols resolve dim_symbol.csv --venue binance-spot --symbol LUNAUSDT --at 2022-05-27
 
 A table has a row for each stretch of time in which nothing about a symbol changed (a slowly changing dimension, type 2), in
-CSV with a header line. Its columns: venue, raw_symbol (the venue's own text), symbol_id (whole number; the same over all
+CSV with a header line, or Parquet. Its columns: venue, raw_symbol (the venue's own text), symbol_id (whole number; the same over all
 names), symbol_code (the name in paths), symbol_version_id (whole number, unique), valid_from (RFC 3339, or a date) and
 valid_to (the first moment at which the row is not valid any more; empty = open). Other columns are passed over.
 `chronicle refine --symbols FILE` uses it.")]
@@ -44,14 +46,18 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
-/// A table, or what is wrong with it.
-fn parse(bytes: &[u8]) -> Result<Table, Problems> {
-    Table::from_csv(bytes)
+/// A table, or what is wrong with it; its first bytes say which format it has.
+fn parse(bytes: Vec<u8>) -> Result<Table, Problems> {
+    if bytes.starts_with(parquet::MAGIC) {
+        let sha256 = Sha256::digest(&bytes).into();
+        return parquet::symbols(bytes, sha256);
+    }
+    Table::from_csv(&bytes)
 }
 
 /// A table that must be right.
 pub(crate) fn load(path: &Path) -> Result<Table, Failure> {
-    parse(&read(path)?).map_err(|problems| {
+    parse(read(path)?).map_err(|problems| {
         Failure::Problem(format!("{}: {problems}; `chronicle symbols check` lists all", path.display()))
     })
 }

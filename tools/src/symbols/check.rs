@@ -18,10 +18,10 @@ Examples:
 
 Wrong are: a value or a column that is missing (all but valid_to must be there), a name that no path can hold, a time without
 time zone, valid_from not before valid_to, one symbol_version_id twice, two rows that are valid at one time about one text or
-about one symbol, and one symbol_code for two symbols. Each is told with its lines; exit code 1. With --strict so is a hole,
+about one symbol, and one symbol_code for two symbols. Each is told with its lines (rows in Parquet); exit code 1. With --strict so is a hole,
 a time between two versions of a symbol at which it has none; without, holes are listed: it may have been delisted.")]
 pub(crate) struct Args {
-    /// The table, CSV
+    /// The table, CSV or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// A hole between two versions of a symbol is wrong, too
@@ -80,13 +80,14 @@ struct Hole<'a> {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let bytes = read(&args.file)?;
-    let table = parse(&bytes);
+    let sha256 = hex(Sha256::digest(&bytes).into());
+    let table = parse(bytes);
     let (right, checked) = match &table {
         Ok(table) => {
             let holes = holes(table);
-            (!args.strict || holes.is_empty(), checked(args, &bytes, Ok((table, holes))))
+            (!args.strict || holes.is_empty(), checked(args, sha256, Ok((table, holes))))
         }
-        Err(problems) => (false, checked(args, &bytes, Err(problems))),
+        Err(problems) => (false, checked(args, sha256, Err(problems))),
     };
     let checked = Checked { right, ..checked };
     if args.json {
@@ -97,10 +98,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     if right { Ok(()) } else { Err(Failure::told()) }
 }
 
-fn checked<'a>(args: &Args, bytes: &[u8], found: Result<(&'a Table, Vec<Hole<'a>>), &'a Problems>) -> Checked<'a> {
+fn checked<'a>(args: &Args, sha256: String, found: Result<(&'a Table, Vec<Hole<'a>>), &'a Problems>) -> Checked<'a> {
     let mut checked = Checked {
         file: args.file.display().to_string(),
-        sha256: hex(Sha256::digest(bytes).into()),
+        sha256,
         right: false,
         counted_by: None,
         problem_count: 0,

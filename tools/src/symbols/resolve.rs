@@ -19,7 +19,7 @@ The answer is the row that is valid then: valid_from <= time < valid_to. The dir
 the code that it began with, so one that changes within a day is in the paths from the next midnight on. Without a row that
 is valid then, the rows before and behind it are told; exit code 1.")]
 pub(crate) struct Args {
-    /// The table, CSV
+    /// The table, CSV or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The venue
