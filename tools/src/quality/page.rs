@@ -40,16 +40,17 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Writes the page.
 pub(super) fn write(out: &mut dyn Write, quality: &Quality) -> io::Result<()> {
-    let hash = STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
+    let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
+    let (style, script) = (hash(STYLE), hash(SCRIPT));
     let name = Escaped(&quality.root);
     write!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-         script-src 'sha256-{hash}'\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{style}'; \
+         script-src 'sha256-{script}'\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <meta name=\"color-scheme\" content=\"light dark\"/>\n\
-         <title>Quality of {name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>Quality of {name}</h1>\n"
+         <title>Quality of {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Quality of {name}</h1>\n"
     )?;
     totals(out, quality)?;
     problems(out, quality)?;
@@ -157,12 +158,14 @@ fn calendars(out: &mut dyn Write, quality: &Quality) -> io::Result<()> {
         return Ok(());
     }
     out.write_all(
-        b"<h2>Coverage</h2>\n<p>Share of the time between a day's first and last event that has a valid book, in \
-          percent. <span class=\"key g5\">100</span> whole, no gap <span class=\"key g4\">99</span> \
-          <span class=\"key g3\">95</span> <span class=\"key g2\">80</span> <span class=\"key g1\">50</span> \
-          <span class=\"key g0\">0</span> less than each <span class=\"key other\">\xc2\xb7</span> no book \
-          <span class=\"key damaged\">!</span> damaged. The bar below is the part of the day's 24 hours that has events; \
-          a dashed frame is a day that is not sealed.</p>\n",
+        "<h2>Coverage</h2>\n<p>Percent of the time between a day's first and last event that has a valid book: \
+         <span class=\"key g5\">100, no gap</span> <span class=\"key g4\">from 99.5</span> \
+         <span class=\"key g3\">from 95</span> <span class=\"key g2\">from 80</span> \
+         <span class=\"key g1\">from 50</span> <span class=\"key g0\">below</span> \
+         <span class=\"key other\">· no book</span> <span class=\"key damaged\">! damaged</span>. \
+         The bar in a cell is the part of the 24 hours that has events; a dashed frame is a day that is not \
+         sealed.</p>\n"
+            .as_bytes(),
     )?;
     for (venue, symbols) in venues {
         // Every day between the first and the last one: a day of which nothing is stored is seen to be missing.
@@ -222,16 +225,14 @@ fn cell(out: &mut dyn Write, day: &DayQuality) -> io::Result<()> {
         (of_day(range.first.0).min(1000), of_day(range.last.0).min(1000))
     });
     let (first, last) = range.unwrap_or((0, 0));
-    let (left, width) = (first.min(980), last.saturating_sub(first).max(20));
+    let (left, width) = (first.min(950), last.saturating_sub(first).max(50));
     write!(
         out,
-        "<td><a class=\"{class}{open}\" href=\"#{}\" title=\"{}\">{word}<i style=\"left:{}.{}%;width:{}.{}%\"></i></a></td>",
+        "<td><a class=\"{class}{open}\" href=\"#{}\" title=\"{}\">{word}<svg xmlns=\"http://www.w3.org/2000/svg\" \
+         viewBox=\"0 0 1000 1\" preserveAspectRatio=\"none\"><rect x=\"{left}\" width=\"{}\" height=\"1\"/></svg></a></td>",
         Escaped(&anchor(day)),
         Escaped(&hint),
-        left / 10,
-        left % 10,
-        width.min(1000 - left) / 10,
-        width.min(1000 - left) % 10
+        width.min(1000 - left)
     )
 }
 
