@@ -554,6 +554,29 @@ fn symbols_that_no_path_can_hold_are_nobodys() {
     assert_eq!(memory.get(1, "2024-08-08", Stream::Opaque)[0].time_ns, now);
 }
 
+/// Changes of books that nobody can be told apart by are no book: they are kept, and nothing is made of them.
+#[test]
+fn nobody_has_a_book() {
+    let now = day(0) + HOUR;
+    for venue in [SPOT, "kraken"] {
+        let frames = [
+            snapshot("..", 1, now),
+            delta("..", 2, 2, now + 1, now + 1),
+            delta("_", 3, 3, now + MINUTE, now + MINUTE),
+            delta("..", 9, 9, now + 2 * MINUTE, now + 2 * MINUTE),
+            snapshot("_", 9, now + 3 * MINUTE),
+            delta("_", 10, 10, day(1) + 1, day(1) + 1),
+        ];
+        let (mut refinery, mut memory) = refined(venue, &frames);
+        refinery.seal(&mut memory).unwrap();
+        let symbol = &refinery.symbols()[0];
+        assert_eq!((symbol.code().as_str(), symbol.is_valid(), symbol.book().is_empty()), ("_", false, true));
+        let kept: usize = memory.partitions.values().map(Vec::len).sum();
+        assert!(memory.partitions.keys().all(|place| place.stream == Stream::Opaque), "{venue}");
+        assert_eq!((kept, Report::of(&refinery).waiting), (frames.len(), 0), "{venue}");
+    }
+}
+
 #[test]
 fn a_state_that_was_stored_goes_on_as_if_it_had_not_been() {
     let frames = [stormy("BTCUSDT", "a.gz"), stormy("ETHUSDT", "b.gz")].concat();

@@ -247,6 +247,12 @@ impl Symbol {
         self.days.get(&date).and_then(|day| day.listing.as_ref())
     }
 
+    /// Whether it holds what belongs to no symbol.
+    fn is_nobodys(&self) -> bool {
+        // One of a symbol table has its names from the days.
+        self.id.is_none() && self.code.as_str() == NO_SYMBOL
+    }
+
     /// Its days.
     #[must_use]
     pub fn days(&self) -> &BTreeMap<Date, Day> {
@@ -421,7 +427,9 @@ impl Symbol {
                 self.release_untimed(cx, before)?;
                 self.dispatch(cx, item, record, own)?;
             }
-        } else if let (Record::BookSnapshot(snapshot), Joins::ById, None) = (record, cx.rules.joins, &self.orders) {
+        } else if let (Record::BookSnapshot(snapshot), Joins::ById, None, false) =
+            (record, cx.rules.joins, &self.orders, self.is_nobodys())
+        {
             // It has the time of the delta that it will be joined to.
             self.snapshot(cx, item, snapshot)?;
         } else {
@@ -464,7 +472,7 @@ impl Symbol {
             let time = match self.clock_for(item.ingest_ns) {
                 Some(time) if !self.is_sealed(Date::of_ns(time)) => Some(time),
                 // Nobody's records have no clock to wait for.
-                _ => (self.code.as_str() == NO_SYMBOL).then_some(item.ingest_ns),
+                _ => self.is_nobodys().then_some(item.ingest_ns),
             };
             if let Some(time) = time {
                 return self.dispatch_untimed(cx, item, time);
@@ -532,6 +540,8 @@ impl Symbol {
         time: u64,
     ) -> Result<(), S::Error> {
         let (stream, new) = match record {
+            // Of several symbols, perhaps, and so of no book.
+            _ if self.is_nobodys() && stream_of(record) == Stream::Book => (Stream::Opaque, true),
             Record::BookDelta(_) | Record::BookSnapshot(_) if self.orders.is_some() => {
                 return self.of_another_kind(cx, item, record, time);
             }
