@@ -173,6 +173,25 @@ fn main() {
         put("protocol_record", name, record.type_id() as u8, &payload);
     }
 
+    // A book: three bytes for a message, six for each of its levels; a snapshot, deltas near it, prices at the ends of i64.
+    let levels = |kind: u8, count: u8| (0..count).flat_map(move |i| [kind, i.wrapping_mul(37), i, 1, 2, i]);
+    let message = |kind: u8, side: u8, near: u8| [kind, side, side].into_iter().chain(levels(near, 2 * side));
+    let book: Vec<u8> = message(0x80, 60, 4).chain(message(0, 20, 4)).chain(message(0, 4, 1)).collect();
+    for (name, choice) in [("one-scale", 0), ("scales", 1)] {
+        put("etl_book", name, choice, &book);
+    }
+
+    // A venue's stream, twelve bytes a record: deltas, a snapshot that joins them, the other records in turn.
+    let stream: Vec<u8> = (1..40u8)
+        .flat_map(|n| {
+            let kind = if n == 3 { 3 } else { [0, 1, 4, 5, 7][usize::from(n) % 5] };
+            [kind, 0, 34 + n % 8, 34 + n % 8, n, 0, n, n, n, n, 0b0110_0101, 48]
+        })
+        .collect();
+    for venue in 0..6 {
+        put("etl_refinery", &format!("stream-{venue}"), venue, &stream);
+    }
+
     // Scripts of seven bytes a step: pushes and reads in turn; a lap and more, then reads; a word changed under a reader.
     let [push, read, attach, follow, change] = [0u8, 2, 5, 6, 7];
     let step = |op: u8, at: u8, word: u32| [&[op, at, 0][..], &word.to_le_bytes()].concat();
