@@ -44,6 +44,7 @@ mod books;
 mod column;
 mod deltas;
 mod error;
+mod features;
 mod quotes;
 mod scale;
 mod sink;
@@ -55,6 +56,7 @@ mod trades;
 pub use {arrow_array, arrow_schema, parquet};
 
 pub use error::{Error, Result};
+pub use features::{derive, feature_schema};
 pub use scale::Scales;
 pub use sink::{ArrowStream, ParquetFile, ROW_GROUP_LEN, Sink};
 pub use table::{Request, Table, What};

@@ -112,7 +112,7 @@ impl<P: Platform> Table<P> {
     ///
     /// As [`Table::open`]; [`Error::Misfit`]; what the sink says.
     pub fn write(&self, sink: &mut impl Sink) -> Result<u64> {
-        let mut batches = Batches { schema: &self.schema, sink, pending: 0, rows_max: BATCH_ROWS, count: 0 };
+        let mut batches = Batches::new(&self.schema, sink);
         match self.request.what {
             What::Books { every_ns, depth } => {
                 batches.rows_max = (BATCH_CELLS / self.schema.fields().len()).clamp(1, BATCH_ROWS);
@@ -169,7 +169,7 @@ fn misfits(stored: &Stored<'_>, misfit: Misfit) -> Error {
 }
 
 /// Cuts rows into batches.
-struct Batches<'a, S> {
+pub(crate) struct Batches<'a, S> {
     schema: &'a SchemaRef,
     sink: &'a mut S,
     /// Rows since the last batch.
@@ -178,9 +178,13 @@ struct Batches<'a, S> {
     count: u64,
 }
 
-impl<S: Sink> Batches<'_, S> {
+impl<'a, S: Sink> Batches<'a, S> {
+    pub(crate) fn new(schema: &'a SchemaRef, sink: &'a mut S) -> Self {
+        Self { schema, sink, pending: 0, rows_max: BATCH_ROWS, count: 0 }
+    }
+
     /// So many rows were added.
-    fn add(&mut self, rows: usize, take: impl FnOnce() -> Vec<ArrayRef>) -> Result<()> {
+    pub(crate) fn add(&mut self, rows: usize, take: impl FnOnce() -> Vec<ArrayRef>) -> Result<()> {
         self.pending += rows;
         self.count += rows as u64;
         if self.pending < self.rows_max { Ok(()) } else { self.cut(take) }
@@ -191,7 +195,7 @@ impl<S: Sink> Batches<'_, S> {
         self.sink.batch(&RecordBatch::try_new(self.schema.clone(), take())?)
     }
 
-    fn end(mut self, take: impl FnOnce() -> Vec<ArrayRef>) -> Result<u64> {
+    pub(crate) fn end(mut self, take: impl FnOnce() -> Vec<ArrayRef>) -> Result<u64> {
         if self.pending > 0 {
             self.cut(take)?;
         }

@@ -106,9 +106,11 @@ impl Floor {
         self.replay.as_ref().is_none_or(|replay| replay.ready(market))
     }
 
-    /// Whether the player has to wait: nobody listens, or the exchange is paused.
+    /// Whether the player has to wait: nobody listens, the exchange is paused, or somebody does not keep up: what is played
+    /// is not lost to who reads slowly.
     pub(crate) fn holds(&self) -> bool {
-        self.paused || self.subscriptions.is_empty()
+        let behind = |session: &Session| session.outbox.is_half_full();
+        self.paused || self.subscriptions.is_empty() || self.sessions.values().any(behind)
     }
 
     /// Plays a line of a recording.

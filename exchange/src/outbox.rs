@@ -58,6 +58,12 @@ pub(crate) fn outbox(bytes_max: usize) -> (Outbox, Inbox) {
 }
 
 impl Outbox {
+    /// Whether half of what may wait does.
+    pub(crate) fn is_half_full(&self) -> bool {
+        // ORDERING: Relaxed: see `push`.
+        self.backlog.bytes.load(Ordering::Relaxed) > self.bytes_max / 2
+    }
+
     /// Puts something in. If that is too much, nothing more gets in and the connection is told to end.
     pub(crate) fn push(&mut self, out: Out) {
         if self.over {

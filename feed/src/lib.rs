@@ -24,6 +24,7 @@
 //! - [`continuity`]: which record is next, which a duplicate, what is missing, when a snapshot and deltas are a book.
 //! - [`Report`]: what was found, as `chronicle import --json` prints it.
 //! - [`Pace`]: when a recorded message is due in a playback.
+//! - [`written`]: the other way, records in their venue's words.
 //!
 //! - `live` (with the feature of that name): a venue's own stream, over sockets, into a raw stream.
 //!
@@ -52,6 +53,7 @@ mod text;
 mod times;
 pub mod venue;
 pub mod witness;
+pub mod written;
 
 pub use flaw::Flaw;
 pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};

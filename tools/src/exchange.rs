@@ -81,6 +81,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         session_max: Duration::from_secs(args.session_secs),
         ..Config::default()
     };
+    serve(config, |address| serde_json::json!({ "listening": address.to_string() }))
+}
+
+/// Serves until SIGTERM or Ctrl-C; `ready` says what is printed once somebody can connect.
+pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr) -> serde_json::Value) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::bind(config).await.map_err(|error| match error {
@@ -96,7 +101,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             // Full = told already; closed = ending already.
             let _ = stop.try_send(());
         })?;
-        print_json(&serde_json::json!({ "listening": server.address().to_string() }))?;
+        print_json(&ready(server.address()))?;
         server
             .run(async move {
                 stopped.recv().await;

@@ -1,7 +1,9 @@
 //! `chronicle export`: tables made from the archive.
 
+mod aside;
 mod columns;
 
+pub(crate) use self::aside::Aside;
 use self::columns::Of;
 use crate::{
     book::{not_there, parse_symbol},
@@ -96,7 +98,7 @@ enum Format {
     Parquet,
 }
 
-fn parse_span(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = match unit {

@@ -13,6 +13,7 @@ mod bench;
 mod book;
 mod cat;
 mod demo;
+mod derive;
 mod doctor;
 mod exchange;
 mod export;
@@ -87,6 +88,7 @@ enum Command {
     Tier(tier::Command),
     Book(book::Args),
     Export(export::Args),
+    Derive(derive::Args),
     Replay(replay::Args),
     Plot(plot::Args),
     Quality(quality::Args),
@@ -119,6 +121,7 @@ fn main() -> ExitCode {
         Command::Tier(command) => tier::run(command),
         Command::Book(args) => book::run(args),
         Command::Export(args) => export::run(args),
+        Command::Derive(args) => derive::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Quality(args) => quality::run(args),

@@ -1,6 +1,7 @@
 //! `chronicle replay`: what was stored of any number of symbols, once more, as one stream and at a chosen pace.
 
 mod into;
+mod serve;
 
 use crate::{
     book::not_there,
@@ -26,6 +27,7 @@ use chronicle::{
 use serde_json::json;
 use std::{
     io::Write,
+    net::SocketAddr,
     path::PathBuf,
     str::FromStr,
     time::{Duration, Instant},
@@ -39,6 +41,7 @@ Examples:
   chronicle replay --root market --symbols binance-spot/btcusdt,binance-usdm/btcusdt --streams trades --speed 10x
   chronicle replay --root market --venue binance-spot --from 2024-08-08T23:57:00Z --to 2024-08-08T23:59:00Z \\
                    --speed 1x --into /dev/shm/again
+  chronicle replay --root market --venue binance-spot --speed 10x --serve 127.0.0.1:9000
 
 Records come by receive time, ties by venue, symbol and stream; --from and --to are exchange times, as everywhere, and TO
 is not included. What the refinery added is left out. Begun in the middle, each book opens with a snapshot. At 1x or 10x
@@ -48,6 +51,10 @@ slowly holds the replay up, loses nothing, and is given the rest as fast as it r
 With --into ROOT the records go into the raw queues of another root, made if there is none, where a feed would put them:
 strategies find and read them as live ones, `chronicle refine --root ROOT` makes the same books. The queue's recorder runs
 here unless somebody else runs it; --required names readers besides it for whom the replay waits.
+
+With --serve ADDR a local exchange speaks Binance's words from the records of one venue, and prints {listening} when it is
+ready: `chronicle feed --url ws://ADDR --rest-url http://ADDR` or any client of the venue follows it and gets the same books.
+The times are those of then, so the refinery takes what a feed receives from it as late; to refine again, use --into. It begins when somebody subscribes, waits for who does not keep up, and goes on serving the last book until Ctrl-C.
 
 Text and JSON lines go to standard output without --into. With --json a line is {received, time, venue, symbol, stream,
 type_id, record}; with --into, one object at the end: {records, first, last, seconds}.")]
@@ -75,6 +82,9 @@ pub(crate) struct Args {
     /// Into the raw queues of this root
     #[arg(long, value_name = "ROOT")]
     into: Option<PathBuf>,
+    /// As the venue itself: WebSocket and REST on this address, port 0 = a free one
+    #[arg(long, conflicts_with_all = ["into", "streams", "json"], value_name = "ADDR")]
+    serve: Option<SocketAddr>,
     /// Readers of the queues, besides the recorder, that the replay waits for
     #[arg(long, value_delimiter = ',', requires = "into", value_name = "READER,…")]
     required: Vec<String>,
@@ -170,6 +180,9 @@ pub(crate) fn run(args: Args) -> Outcome {
     };
     if request.to_ns <= request.from_ns {
         return Err(Failure::Usage("--to is not after --from".to_owned()));
+    }
+    if let Some(listen) = args.serve {
+        return serve::run(&root, request, args.speed, listen);
     }
     let replay = Replay::open(&System, &root, request).map_err(|error| not_there(error, &root))?;
     let stop = Stop::on_signals().map_err(|error| Failure::Problem(format!("signals: {error}")))?;

@@ -81,9 +81,12 @@ struct Member<'scope, P: Platform> {
     done: Receiver<Batch>,
 }
 
+/// Something to do with a lane.
+type Work<P> = Box<dyn FnOnce(&mut Lane<P>) -> Result<()> + Send>;
+
 enum Task<P: Platform> {
     Batch(Batch),
-    Work(Box<dyn FnOnce(&mut Lane<P>) -> Result<()> + Send>),
+    Work(Work<P>),
 }
 
 /// Records on their way to a lane.

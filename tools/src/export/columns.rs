@@ -1,6 +1,6 @@
 //! Tables for notebooks and query engines: an Arrow stream, or a Parquet file that appears when it is whole.
 
-use super::{Args, Format};
+use super::{Args, Aside, Format};
 use crate::{
     book::not_there,
     run::{Count, Failure, Outcome, count_bar, print_json},
@@ -12,9 +12,7 @@ use chronicle_columnar::{
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::{
-    fs,
     io::{self, IsTerminal, Write},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -78,21 +76,14 @@ pub(super) fn export(args: &Args, root: &Root) -> Outcome {
             other => other.map(drop).map_err(failure),
         };
     }
-    let dir = args.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Whoever looks for the file finds none, or all of it.
-    let aside = tempfile::Builder::new()
-        .prefix(".chronicle-export-")
-        .permissions(fs::Permissions::from_mode(0o640))
-        .tempfile_in(dir)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", dir.display())))?;
-    let out = io::BufWriter::with_capacity(1 << 16, aside.as_file());
+    let aside = Aside::new(&args.out)?;
     let written = match args.format {
-        Format::Parquet => ParquetFile::new(out, table.schema().clone()).and_then(|sink| fill(&table, sink)),
-        _ => ArrowStream::new(out, table.schema()).and_then(|sink| fill(&table, sink)),
+        Format::Parquet => ParquetFile::new(aside.out(), table.schema().clone()).and_then(|sink| fill(&table, sink)),
+        _ => ArrowStream::new(aside.out(), table.schema()).and_then(|sink| fill(&table, sink)),
     };
     let rows = written.map_err(failure)?;
-    let len = aside.as_file().metadata()?.len();
-    aside.persist(&args.out).map_err(|error| Failure::Problem(format!("{}: {}", args.out.display(), error.error)))?;
+    let len = aside.len()?;
+    aside.publish()?;
     if args.json {
         let columns = table.schema().fields().iter();
         let columns: Vec<_> = columns.map(|field| json!([field.name(), field.data_type().to_string()])).collect();
