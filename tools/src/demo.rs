@@ -55,7 +55,8 @@ Examples:
 A local exchange, a live feed, two strategies, a router, a refinery and a tier manager, each a process of its own; the
 exchange misbehaves, processes are killed with SIGKILL and started again, and at the end a judge compares books, orders and
 archive with what the exchange says of itself. With --chaos everything but the exchange is killed, in random order, all the
-time. With --input a recording is played instead of trading.
+time. With --input a recording is played instead of trading, which goes with neither --live nor --chaos: nobody in a
+recording takes an order. To follow one live, have `chronicle exchange --play` play it and `chronicle feed` follow that.
 
 Exit code 0 if every check holds, 1 if one does not.")]
 pub(crate) struct Args {
@@ -260,7 +261,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     // A second handler in one process is impossible here: the demo installs the only one.
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
     let system = System;
-    let scratch = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
+    let scratch = tempfile::Builder::new().prefix(&prefix()).tempdir().map_err(|error| no_scratch(&error))?;
     let with_room = |failure| match failure {
         Failure::Problem(text) => Failure::Problem(text + &little_room(&system, &args, scratch.path())),
         usage => usage,
@@ -284,7 +285,10 @@ pub(crate) fn run(args: Args) -> Outcome {
     screen.clear();
     let summary = match summary {
         Err(Failure::Problem(_)) if stop.load(Ordering::Relaxed) => {
-            return Err(Failure::Problem("stopped; nothing was left behind".to_owned()));
+            return Err(Failure::Problem(match &args.keep {
+                None => "stopped; nothing was left behind".to_owned(),
+                Some(dir) => format!("stopped; what was made until then is in {}", dir.display()),
+            }));
         }
         other => other.map_err(with_room)?,
     };
@@ -299,6 +303,19 @@ pub(crate) fn run(args: Args) -> Outcome {
 /// Directories say which demo made them, for who finds one that was killed.
 fn prefix() -> String {
     format!("chronicle-demo-{}-", std::process::id())
+}
+
+/// The system's directory for temporary files is none.
+fn no_scratch(error: &std::io::Error) -> Failure {
+    // Behind the reason it says a name that nobody has chosen.
+    let text = error.to_string();
+    let why = text.split(" at path ").next().unwrap_or(&text);
+    let dir = std::env::temp_dir();
+    Failure::Problem(format!(
+        "{}: no directory can be made there: {why}; the demo's files go under TMPDIR: set it to a directory that you may \
+         write, or unset it",
+        dir.display()
+    ))
 }
 
 /// Where the root is made: a new directory, or one that is empty.
@@ -328,7 +345,7 @@ struct Stage<'a> {
     scratch: &'a Path,
     hot: &'a Hot,
     screen: &'a Screen,
-    stop: &'a AtomicBool,
+    stop: &'a Arc<AtomicBool>,
     began: Instant,
 }
 

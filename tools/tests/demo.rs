@@ -5,6 +5,7 @@ mod support;
 use serde_json::Value;
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -305,6 +306,35 @@ fn interrupted_it_leaves_nothing() {
     demo.leaves_nothing(child.id());
 }
 
+/// A signal ends no read of a pipe into which nobody writes.
+#[test]
+fn interrupted_before_there_is_a_recording_it_ends() {
+    let _turn = alone();
+    let dir = scratch();
+    let pipe = dir.path().join("pipe");
+    run(Command::new("mkfifo").arg(&pipe)).ok();
+    let mut demo = Demo::of(&["0"]);
+    demo.command.args(["--venue", "binance-spot", "--input"]).arg(&pipe);
+    let child = demo.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let began = || fs::read_dir(demo.temporary.path()).is_ok_and(|mut there| there.next().is_some());
+    until("it has begun", began);
+    // Its handler is there before its directory.
+    signal("INT", child.id());
+    let pid = child.id();
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "chronicle: stopped; nothing was left behind\n");
+    demo.leaves_nothing(pid);
+}
+
+#[test]
+fn a_temporary_directory_that_is_not_there() {
+    let mut demo = Demo::of(&["0"]);
+    demo.command.env("TMPDIR", "/nowhere/at/all");
+    let ran = demo.run().exits(1).says("/nowhere/at/all: ").says("No such file or directory").says("TMPDIR");
+    assert!(!ran.err.contains("chronicle-demo"), "{}", ran.err);
+}
+
 #[test]
 fn killed_its_parts_go_too() {
     let _turn = alone();
@@ -499,13 +529,15 @@ fn live_interrupted_or_killed_it_leaves_nothing() {
     let _turn = alone();
     for name in ["INT", "KILL"] {
         let mut demo = Demo::of(&["60"]);
-        let mut child = demo.spawn();
+        let mut child = demo.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         // The demo's exchange has no directory of its own, but says whose it is.
         until("parts run", || parts_in(demo.temporary.path()).len() >= 6);
         signal(name, child.id());
+        let mut said = String::new();
+        child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
         let status = child.wait().expect("it ends");
         if name == "INT" {
-            assert_eq!(status.code(), Some(1), "{status}");
+            assert_eq!((status.code(), said.as_str()), (Some(1), "chronicle: stopped; nothing was left behind\n"));
             demo.leaves_nothing(child.id());
             continue;
         }

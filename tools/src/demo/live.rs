@@ -155,12 +155,12 @@ impl<'a> Cast<'a> {
         let router = crew.start("router", &router)?;
         let feed = crew.hold("feed", &feed_arguments(place, &listening))?;
         let maker = crew.start("trader", &["--reader", "maker"])?;
-        let witness = Witness::start(address, stage.scratch, NOTE_EVERY)?;
+        let witness = Witness::start(address, stage.scratch, NOTE_EVERY, stage.stop.clone())?;
         Ok(Cast {
             crew,
             exchange,
             address,
-            client: Exchange::new(address),
+            client: Exchange::until(address, stage.stop.clone()),
             feed,
             taker,
             maker,

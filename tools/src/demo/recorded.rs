@@ -15,6 +15,8 @@ use std::{
     ffi::OsString,
     io::Read,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
 };
 
 /// How long a recording is played, unless it is said.
@@ -32,18 +34,34 @@ pub(crate) struct Played {
 
 /// Puts the recording where all parts find it, and plays it.
 pub(super) fn run(stage: &Stage<'_>, path: &Path, venue: Venue) -> Result<Summary, Failure> {
-    // Standard input is gone once read, and the recording is read by two processes.
     let copy = stage.scratch.join("input");
-    let copied = |result: std::io::Result<()>| {
-        result.map_err(|error| Failure::Problem(format!("{}: the recording cannot be copied: {error}", copy.display())))
+    // A pipe may say nothing for ever, and no signal ends a read: it is waited for here, where one is heard.
+    let fetching = {
+        let (path, copy) = (path.to_owned(), copy.clone());
+        std::thread::spawn(move || fetch(&path, &copy))
     };
+    while !fetching.is_finished() {
+        if stage.stop.load(Ordering::Relaxed) {
+            return Err(Failure::told());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let fetched = fetching.join().map_err(|_| Failure::Problem("the recording was not read to its end".to_owned()))?;
+    let (name, lines) = fetched?;
+    let place = stage.place(venue);
+    play(stage, &place, &Played { input: copy, name }, lines)
+}
+
+/// Copies the recording, because standard input is gone once read, and two processes read it. Gives its name and how many
+/// lines it has.
+fn fetch(path: &Path, copy: &Path) -> Result<(String, u64), Failure> {
     let mut input = Input::open(path)?;
     let mut from = input.reader()?;
-    copied(std::fs::File::create(&copy).and_then(|mut to| std::io::copy(&mut from, &mut to)).map(drop))?;
+    std::fs::File::create(copy)
+        .and_then(|mut to| std::io::copy(&mut from, &mut to))
+        .map_err(|error| Failure::Problem(format!("{}: the recording cannot be copied: {error}", copy.display())))?;
     drop(from);
-    let lines = Input::open(&copy)?.line_count()?;
-    let place = stage.place(venue);
-    play(stage, &place, &Played { input: copy, name: input.name }, lines)
+    Ok((input.name, Input::open(copy)?.line_count()?))
 }
 
 /// What was hit.

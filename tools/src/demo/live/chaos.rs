@@ -9,7 +9,7 @@ use chronicle_exchange::random::Random;
 use std::time::{Duration, Instant};
 
 /// What the exchange does wrong, one each time somebody dies.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 18] = [
     "what=skip&channel=depth",
     "what=skip&channel=any&times=3",
     "what=duplicate&channel=any&times=5",
@@ -24,6 +24,8 @@ const FAULTS: [&str; 16] = [
     "what=close_in_snapshot",
     "what=snapshot_garbage",
     "what=status&step=snapshot&code=503",
+    "what=status&step=snapshot&code=429",
+    "what=close_at&step=upgrade&times=2",
     "what=close_at&step=answer",
     "what=close_at&step=order",
 ];

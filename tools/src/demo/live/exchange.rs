@@ -8,6 +8,10 @@ use serde_json::Value;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,11 +49,18 @@ impl Answer {
 pub(crate) struct Exchange {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
+    /// Nobody wants an answer any more.
+    over: Option<Arc<AtomicBool>>,
 }
 
 impl Exchange {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Exchange { address, connection: None }
+        Exchange { address, connection: None, over: None }
+    }
+
+    /// A client that gives up once this is set.
+    pub(crate) fn until(address: SocketAddr, over: Arc<AtomicBool>) -> Self {
+        Exchange { over: Some(over), ..Exchange::new(address) }
     }
 
     /// Asks once. After an error nobody knows whether the exchange did what it was asked.
@@ -69,6 +80,9 @@ impl Exchange {
                 Ok(answer) if answer.status < 500 && !matches!(answer.status, 418 | 429) => return Ok(answer),
                 Ok(answer) => why = format!("status {}", answer.status),
                 Err(error) => why = error.to_string(),
+            }
+            if self.over.as_ref().is_some_and(|over| over.load(Ordering::Relaxed)) {
+                return Err(Failure::told());
             }
             std::thread::sleep(PAUSE);
         }

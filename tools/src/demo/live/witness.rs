@@ -78,7 +78,13 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(crate) fn start(exchange: SocketAddr, scratch: &Path, every: Duration) -> Result<Self, Failure> {
+    /// Once `over` is set, nobody wants to know any more.
+    pub(crate) fn start(
+        exchange: SocketAddr,
+        scratch: &Path,
+        every: Duration,
+        over: Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
             scene: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -88,6 +94,7 @@ impl Witness {
         let out = File::create(path(scratch))?;
         let theirs = shared.clone();
         let thread = std::thread::Builder::new().name("witness".into()).spawn(move || {
+            let exchange = Exchange::until(exchange, over);
             if let Err(Failure::Problem(why) | Failure::Usage(why)) = witness(&theirs, exchange, out, every) {
                 *theirs.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
@@ -135,8 +142,7 @@ impl Drop for Witness {
     }
 }
 
-fn witness(shared: &Shared, exchange: SocketAddr, out: File, every: Duration) -> Outcome {
-    let mut exchange = Exchange::new(exchange);
+fn witness(shared: &Shared, mut exchange: Exchange, out: File, every: Duration) -> Outcome {
     let mut out = BufWriter::new(out);
     loop {
         let last = shared.stop.load(Ordering::Relaxed);
