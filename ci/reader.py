@@ -412,8 +412,8 @@ class Postcard:
             event=lambda: self.option(lambda: self.fields(date=self.text, count=self.number)),
         )
 
-    def last_id(self):
-        return self.fields(id=lambda: self.option(self.number), turn=self.number)
+    def met(self):
+        return self.fields(turn=self.number, last=lambda: self.option(self.number), recent=lambda: self.many(self.number))
 
     def symbol(self):
         number, optional = self.number, lambda: self.option(self.number)
@@ -429,8 +429,8 @@ class Postcard:
             untimed=self.waiting,
             overdue=number,
             absurd_time=number,
-            last_trade=self.last_id,
-            last_quote=self.last_id,
+            trades=self.met,
+            quotes=self.met,
             seen=optional,
             book=self.book,
             valid=self.bool,
@@ -499,7 +499,7 @@ def checkpoint(data):
     if len(data) < 24:
         raise Damage(0, f"24 bytes needed, {len(data)} there")
     version, zero, crc, size = struct.unpack_from("<HHIQ", data, 8)
-    expect(8, "version, zero", (version, zero), (4, 0))
+    expect(8, "version, zero", (version, zero), (5, 0))
     expect(16, "len", size, len(data) - 24)
     expect(12, "crc", crc, zlib.crc32(data[24:], size & 0xFFFFFFFF))
     reader = Postcard(data)

@@ -73,7 +73,7 @@ impl Sink for Framing {
 
 fn play<S: Sink<Error = Infallible> + Default>(case: &str, venue: &str, frames: &[Raw]) {
     measure(case, frames, || {
-        let mut refinery = Refinery::new(Name::new(venue).expect("a name")).expect("a known venue");
+        let mut refinery = Refinery::new(Name::new(venue).expect("a name"));
         let mut sink = S::default();
         let start = Instant::now();
         for f in frames {

@@ -6,7 +6,7 @@
 //!   +---------------+-------+-------+---------------+-----------------------+---------------------+
 //!   | QREFINE1      | vers. | zero  | crc           | len of the body       | body, postcard ..   |
 //!   +---------------+-------+-------+---------------+-----------------------+---------------------+
-//!   version u16 = 4; crc = CRC-32 of the body, started from len's low word; the file ends with the body
+//!   version u16 = 5; crc = CRC-32 of the body, started from len's low word; the file ends with the body
 //!
 //! body: raw cursor, state of the venue, per open partition what is durable of it, days that are being sealed
 //! ```
@@ -30,7 +30,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::refinery::{LatePolicy, Names, Place, Refinery};
 
 pub(crate) const MAGIC: [u8; 8] = *b"QREFINE1";
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// Longest file that is read: thousands of books of a hundred thousand levels.
 const LEN_MAX: u64 = 8 << 30;
 
@@ -190,7 +190,7 @@ mod tests {
     /// One without symbols.
     fn bytes() -> Vec<u8> {
         let sealing = vec![(0, "2024-08-08".parse().unwrap())];
-        let refinery = Refinery::new(Name::new("binance-spot").unwrap()).unwrap();
+        let refinery = Refinery::new(Name::new("binance-spot").unwrap());
         bytes_of(refinery, vec![Part { sealing, ..Part::default() }])
     }
 
@@ -212,7 +212,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut refinery = Refinery::new(Name::new("binance-spot").unwrap()).unwrap();
+        let mut refinery = Refinery::new(Name::new("binance-spot").unwrap());
         for symbol in ["A", "B", "C", "D"] {
             let head = Head { exchange_ns: 86_400_000_000_000, ..Head::default() };
             let (bid_price, bid_qty, ask_price, ask_qty) = (1, 1, 2, 1);
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let bytes = bytes();
-        assert_eq!(&bytes[..12], b"QREFINE1\x04\0\0\0");
+        assert_eq!(&bytes[..12], b"QREFINE1\x05\0\0\0");
         let read = Checkpoint::parse(Path::new("c"), &bytes).unwrap();
         assert_eq!((read.cursor, read.committed), (Some(CURSOR), Vec::new()));
         assert_eq!(read.sealing, [(0, "2024-08-08".parse().unwrap())]);

@@ -14,7 +14,7 @@ use chronicle_storage::root::{Name, TimeNs};
 use crate::book::Unfit;
 use crate::orders::Refusal;
 use crate::query::Invalid;
-use crate::refinery::{Disagreement, Stranger, UnknownVenue};
+use crate::refinery::{Disagreement, Stranger};
 
 /// `Result` with this crate's [`Error`], unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,8 +52,11 @@ pub enum Error {
         /// Why the book cannot take it.
         refusal: Refusal,
     },
-    /// There are no rules for a venue.
-    UnknownVenue(UnknownVenue),
+    /// Nothing was ever recorded of a venue.
+    NothingRecorded {
+        /// The venue.
+        venue: Name,
+    },
     /// The symbol table knows nobody by the text and the time of a record.
     Unresolved {
         /// The raw stream that it is in.
@@ -102,7 +105,7 @@ impl Error {
             Self::Storage(error) => error.kind(),
             Self::Record { .. } | Self::Unfit { .. } | Self::Order { .. } => ErrorKind::Damage,
             Self::Output(_) => ErrorKind::Trouble,
-            Self::UnknownVenue(_)
+            Self::NothingRecorded { .. }
             | Self::Unresolved { .. }
             | Self::OtherTable(_)
             | Self::StateMissing { .. }
@@ -120,7 +123,9 @@ impl fmt::Display for Error {
             Self::Record { place, seq, malformed } => write!(f, "{place}: frame {seq}: {malformed}"),
             Self::Unfit { place, seq, unfit } => write!(f, "{place}: frame {seq}: {unfit}"),
             Self::Order { place, seq, refusal } => write!(f, "{place}: frame {seq}: {refusal}"),
-            Self::UnknownVenue(error) => error.fmt(f),
+            Self::NothingRecorded { venue } => {
+                write!(f, "{venue}: nothing recorded, neither a raw stream nor a checkpoint")
+            }
             Self::Unresolved { place, seq, stranger } => write!(
                 f,
                 "{place}: frame {seq}: {stranger}; add it to the table, or keep such records with --unresolved unresolved"
@@ -169,12 +174,6 @@ impl From<chronicle_storage::Error> for Error {
 impl From<chronicle_platform::Trouble> for Error {
     fn from(trouble: chronicle_platform::Trouble) -> Self {
         Self::Storage(trouble.into())
-    }
-}
-
-impl From<UnknownVenue> for Error {
-    fn from(error: UnknownVenue) -> Self {
-        Self::UnknownVenue(error)
     }
 }
 

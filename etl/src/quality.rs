@@ -165,7 +165,7 @@ impl DayQuality {
     /// What its book said that a book should not, and that the venue's feed has not by design: a reason to look.
     #[must_use]
     pub fn unexpected(&self) -> u64 {
-        let ordinary = rules(self.venue.as_str()).map_or(&[][..], |rules| rules.ordinary);
+        let ordinary = rules(self.venue.as_str()).ordinary;
         let kinds = Oddity::ALL.into_iter().filter(|kind| !kind.is_time() && !ordinary.contains(kind));
         kinds.map(|kind| self.count(kind.as_str())).sum()
     }

@@ -141,7 +141,7 @@ pub enum Next {
 ///
 /// # Errors
 ///
-/// The root is not there; another process refines the venue (`Locked`); no rules for it; damage, trouble.
+/// The root is not there; another process refines the venue (`Locked`); nothing was recorded of it; damage, trouble.
 pub fn refine<P: Platform>(
     platform: &P,
     root: &Root,
@@ -184,6 +184,9 @@ fn each<P: Platform>(
     mut work: impl FnMut(&mut Refiner<P>) -> Result<()>,
 ) -> Result<Report> {
     let venues = match venue {
+        Some(venue) if !venues(platform, root)?.contains(venue) => {
+            return Err(Error::NothingRecorded { venue: venue.clone() });
+        }
         Some(venue) => vec![venue.clone()],
         None => venues(platform, root)?,
     };
@@ -324,7 +327,7 @@ impl<P: Platform> Refiner<P> {
     /// As [`refine`].
     pub fn open(platform: &P, root: &Root, venue: &Name, options: Options) -> Result<Self> {
         must_exist(platform, root)?;
-        let fresh = Refinery::new(venue.clone())?;
+        let fresh = Refinery::new(venue.clone());
         platform.create_dirs(&checkpoint::directory(root))?;
         let lock_path = checkpoint::directory(root).join(format!("{venue}.lock"));
         let lock = platform.open(&lock_path, Open::EnsurePrivate)?;

@@ -47,7 +47,6 @@
 //! book.
 
 mod day;
-mod last_id;
 mod names;
 mod roster;
 mod shard;
@@ -236,24 +235,9 @@ impl fmt::Display for Stranger {
 
 impl std::error::Error for Stranger {}
 
-/// A venue that has no rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownVenue {
-    /// Its name.
-    pub venue: Name,
-}
-
-impl fmt::Display for UnknownVenue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "venue {}: no rules to refine it by", self.venue)
-    }
-}
-
-impl std::error::Error for UnknownVenue {}
-
 /// The state of one venue. See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Image", into = "Image")]
+#[serde(from = "Image", into = "Image")]
 pub struct Refinery {
     names: Names,
     /// All symbols, by their number.
@@ -288,15 +272,13 @@ impl From<Refinery> for Image {
     }
 }
 
-impl TryFrom<Image> for Refinery {
-    type Error = UnknownVenue;
-
-    fn try_from(image: Image) -> Result<Self, UnknownVenue> {
+impl From<Image> for Refinery {
+    fn from(image: Image) -> Self {
         let Image { venue, symbols, sources, source, late_policy, roster } = image;
-        let Some(rules) = rules(venue.as_str()) else { return Err(UnknownVenue { venue }) };
+        let rules = rules(venue.as_str());
         let table = roster.as_ref().map(|roster| roster.table().clone());
         let names = Names::new(venue, &symbols, sources, source, roster);
-        Ok(Self { names, shard: Shard::new(rules, late_policy, table, symbols) })
+        Self { names, shard: Shard::new(rules, late_policy, table, symbols) }
     }
 }
 
@@ -339,13 +321,10 @@ pub(crate) fn without_counts(record: Record<'_>) -> Record<'_> {
 
 impl Refinery {
     /// A venue of which nothing is known yet.
-    ///
-    /// # Errors
-    ///
-    /// There are no rules for it.
-    pub fn new(venue: Name) -> Result<Self, UnknownVenue> {
+    #[must_use]
+    pub fn new(venue: Name) -> Self {
         let (symbols, sources, late_policy) = (Vec::new(), Vec::new(), LatePolicy::default());
-        Image { venue, symbols, sources, source: None, late_policy, roster: None }.try_into()
+        Image { venue, symbols, sources, source: None, late_policy, roster: None }.into()
     }
 
     /// The venue.

@@ -361,7 +361,7 @@ fn opening<P: Platform>(
     let mut opening = VecDeque::from([Opening::of(&snapshot, *last_event_ns)]);
     let own = Ids { first: *last_id, last: *last_id, prev: None };
     let wants_own = |rules: &Rules| rules.joins == Joins::ById && (rules.bridges)(*last_id, own);
-    if rules(id.venue.as_str()).is_some_and(wants_own) {
+    if wants_own(rules(id.venue.as_str())) {
         let delta = BookDelta {
             head,
             first_id: *last_id,

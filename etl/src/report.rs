@@ -146,7 +146,7 @@ impl Report {
     }
 
     pub(crate) fn add_symbols(&mut self, venue: &Name, table: Option<&VenueTable>, symbols: &[Symbol]) {
-        let ordinary = rules(venue.as_str()).map_or(&[][..], |rules| rules.ordinary);
+        let ordinary = rules(venue.as_str()).ordinary;
         for symbol in symbols {
             self.waiting += symbol.waiting();
             self.absurd_time += symbol.absurd_time();

@@ -1,12 +1,13 @@
 //! How each venue numbers its book events: the rules that say which delta comes next, which is old and which is missing.
 //!
 //! A venue is one row of the table below and one file with its [`Rules`]. The refinery knows nothing else about it: the
-//! records are the same for all venues, and so are books, days, gaps and snapshots.
+//! records are the same for all venues, and so are books, days, gaps and snapshots. A venue without a row is one that
+//! numbers nothing: recorded data of somebody else's making (Tardis' files, Databento's) has no ids that a rule could use.
 //!
 //! ```
 //! use chronicle_etl::venue::{Follows, Ids, rules};
 //!
-//! let spot = rules("binance-spot").unwrap();
+//! let spot = rules("binance-spot");
 //! let event = |first, last| Ids { first, last, prev: None };
 //! assert_eq!((spot.follows)(100, event(101, 105)), Follows::Next);
 //! assert_eq!((spot.follows)(100, event(98, 100)), Follows::Old);
@@ -19,7 +20,10 @@
 use crate::oddity::Oddity;
 
 mod binance;
+mod met;
 mod stream;
+
+pub use met::{Met, RECENT_MAX, id_of_text};
 
 /// The ids of one delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +62,22 @@ pub enum Joins {
     InStream,
 }
 
+/// What the ids of a venue's trades or quotes say about which of them was there before. An id of 0 is none: a record without
+/// an id is never a repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// They only go up: one that is not above the last was there before.
+    NotAbove,
+    /// They come in any order: one that is among the last [`RECENT_MAX`] was there before.
+    Recent,
+    /// Nothing.
+    Unknown,
+}
+
 /// The rules of one venue.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The venue's name in paths and on the command line.
+    /// The venue's name in paths and on the command line; empty for those without a row.
     pub venue: &'static str,
     /// How snapshots come. `covered` and `bridges` are asked only where by id.
     pub joins: Joins,
@@ -73,14 +89,18 @@ pub struct Rules {
     pub follows: fn(last: u64, event: Ids) -> Follows,
     /// Oddities that the venue's feed has by design; all are counted, these are no reason to look.
     pub ordinary: &'static [Oddity],
+    /// How a repeated trade is told.
+    pub trades: Repeats,
+    /// How a repeated quote is told.
+    pub quotes: Repeats,
 }
 
-/// All venues that can be refined.
+/// The venues with rules of their own.
 pub const VENUES: &[Rules] =
-    &[binance::SPOT, binance::USDM, binance::COINM, stream::KRAKEN, stream::OKX, stream::COINBASE];
+    &[binance::SPOT, binance::USDM, binance::COINM, stream::KRAKEN, stream::OKX, stream::COINBASE, stream::HYPERLIQUID];
 
-/// The rules of a venue, if it is known.
+/// The rules of a venue; those of a venue that numbers nothing if it has no row.
 #[must_use]
-pub fn rules(venue: &str) -> Option<&'static Rules> {
-    VENUES.iter().find(|rules| rules.venue == venue)
+pub fn rules(venue: &str) -> &'static Rules {
+    VENUES.iter().find(|rules| rules.venue == venue).unwrap_or(&stream::UNNUMBERED)
 }

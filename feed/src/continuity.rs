@@ -42,7 +42,7 @@
 use std::collections::VecDeque;
 
 use chronicle_etl::refinery::WAITING_MAX;
-use chronicle_etl::venue::{Follows, Ids, Joins, Rules, rules};
+use chronicle_etl::venue::{Follows, Ids, Joins, Met, Rules, rules};
 use chronicle_protocol::Record;
 
 use crate::venue::Venue;
@@ -108,7 +108,7 @@ impl Bridge {
     /// A book of which nothing is known.
     #[must_use]
     pub fn new(venue: Venue) -> Self {
-        let Some(rules) = rules(venue.name()) else { panic!("bug: {venue} has messages and no rules") };
+        let rules = rules(venue.name());
         Self { rules, state: State::Blind, seen: None, seen_first: 0, old_run: 0, waiting: VecDeque::new() }
     }
 
@@ -251,15 +251,15 @@ impl Bridge {
 #[derive(Clone, Debug)]
 pub struct Follower {
     book: Bridge,
-    last_trade: Option<u64>,
-    last_quote: Option<u64>,
+    trades: Met,
+    quotes: Met,
 }
 
 impl Follower {
     /// A symbol of which nothing is known.
     #[must_use]
     pub fn new(venue: Venue) -> Self {
-        Self { book: Bridge::new(venue), last_trade: None, last_quote: None }
+        Self { book: Bridge::new(venue), trades: Met::default(), quotes: Met::default() }
     }
 
     /// The book's ids.
@@ -275,18 +275,13 @@ impl Follower {
 
     /// A record of this symbol came. Records that are no venue's event are [`Verdict::Next`].
     pub fn see(&mut self, record: &Record<'_>) -> Verdict {
-        let newer = |last: &mut Option<u64>, id: u64| {
-            if last.is_some_and(|last| id <= last) {
-                return Verdict::Old;
-            }
-            *last = Some(id);
-            Verdict::Next
-        };
+        let rules = self.book.rules;
+        let verdict = |is_new: bool| if is_new { Verdict::Next } else { Verdict::Old };
         match record {
             Record::BookDelta(r) => self.book.delta(Ids { first: r.first_id, last: r.last_id, prev: r.prev_id }),
             Record::BookSnapshot(r) => self.book.snapshot(r.last_id),
-            Record::Trade(r) => newer(&mut self.last_trade, r.trade_id),
-            Record::Quote(r) => newer(&mut self.last_quote, r.update_id),
+            Record::Trade(r) => verdict(self.trades.is_new(rules.trades, r.trade_id, 0)),
+            Record::Quote(r) => verdict(self.quotes.is_new(rules.quotes, r.update_id, 0)),
             // The rest has no ids, or no live feed gives it.
             _ => Verdict::Next,
         }

@@ -61,7 +61,7 @@ impl Sink for Applied {
 
 fn applied(recording: &Recording) -> Result<Vec<Message>, String> {
     let name = Name::new(recording.venue.name()).map_err(|it| it.to_string())?;
-    let mut refinery = Refinery::new(name).map_err(|it| it.to_string())?;
+    let mut refinery = Refinery::new(name);
     let mut sink = Applied::default();
     for frame in recording.frames()? {
         let frame = RawFrame { ingest_ns: frame.ingest_ns, type_id: frame.type_id, payload: &frame.payload };

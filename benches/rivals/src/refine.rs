@@ -75,7 +75,7 @@ fn parse(recording: &Recording, text: &[u8]) -> Result<f64, String> {
 /// Seconds.
 fn refine(recording: &Recording, frames: &[Raw]) -> Result<f64, String> {
     let venue = Name::new(recording.venue.name()).map_err(|it| it.to_string())?;
-    let mut refinery = Refinery::new(venue).map_err(|it| it.to_string())?;
+    let mut refinery = Refinery::new(venue);
     let mut sink = Framing::default();
     let began = Instant::now();
     for raw in frames {

@@ -26,7 +26,6 @@ use chronicle_protocol::{
 use chronicle_storage::root::{Date, Name, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::last_id::LastId;
 use super::{
     Context, Counts, Day, Gap, Item, LatePolicy, NO_SYMBOL, NOT_APPLIED, Place, Sink, WAITING_LEN_MAX, WAITING_MAX,
     without_counts,
@@ -35,7 +34,7 @@ use crate::book::{Book, Changes, Touch};
 use crate::oddity::Oddity;
 use crate::orders::OrderBook;
 use crate::symbols::Listing;
-use crate::venue::{Follows, Ids, Joins, Rules};
+use crate::venue::{Follows, Ids, Joins, Met, Repeats, Rules, id_of_text};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -132,8 +131,8 @@ pub struct Symbol {
     overdue: u64,
     /// Records whose exchange time was not believed.
     absurd_time: u64,
-    last_trade: LastId,
-    last_quote: LastId,
+    trades: Met,
+    quotes: Met,
     /// Last id of the last delta that was new.
     seen: Option<u64>,
     book: Book,
@@ -175,8 +174,8 @@ impl Symbol {
             untimed: Waiting::default(),
             overdue: 0,
             absurd_time: 0,
-            last_trade: LastId::default(),
-            last_quote: LastId::default(),
+            trades: Met::default(),
+            quotes: Met::default(),
             seen: None,
             book: Book::new(),
             valid: false,
@@ -558,8 +557,8 @@ impl Symbol {
                 return self.restart(cx, item, snapshot, time);
             }
             Record::BookSnapshot(snapshot) => return self.snapshot(cx, item, snapshot),
-            Record::Trade(trade) => (Stream::Trades, self.last_trade.is_new(trade.trade_id, item.turn)),
-            Record::Quote(quote) => (Stream::Quotes, self.last_quote.is_new(quote.update_id, item.turn)),
+            Record::Trade(trade) => (Stream::Trades, self.trades.is_new(cx.rules.trades, trade.trade_id, item.turn)),
+            Record::Quote(quote) => (Stream::Quotes, self.quotes.is_new(cx.rules.quotes, quote.update_id, item.turn)),
             Record::Gap(_) if item.turn < self.book_turn => (Stream::Opaque, true),
             Record::Gap(gap) if self.orders.is_some() => {
                 self.lose_orders(cx, gap.next_id, (gap.missing_from, gap.missing_to), gap.cause, time)?;
@@ -575,7 +574,9 @@ impl Symbol {
                 self.go_back(cx, gap, time)?;
                 (Stream::Opaque, true)
             }
-            Record::TextTrade(_) => (Stream::Trades, true),
+            Record::TextTrade(trade) => {
+                (Stream::Trades, self.trades.is_new(Repeats::Recent, id_of_text(trade.id), item.turn))
+            }
             Record::CountedSnapshot(_) | Record::Opaque(_) | Record::Gap(_) | Record::Source(_) => {
                 (Stream::Opaque, true)
             }
@@ -1032,7 +1033,7 @@ impl Symbol {
         }
         // The best prices are numbered as the book is.
         (self.seen, self.late_ids, self.missing) = (None, None, None);
-        self.last_quote.forget();
+        self.quotes.forget();
         Ok(())
     }
 

@@ -14,7 +14,7 @@
 //! A snapshot holds the best levels of each side, no more than were asked for; events of deeper ones come all the same, so that
 //! removing a price that is not in the book is ordinary.
 
-use super::{Follows, Joins, Rules};
+use super::{Follows, Joins, Repeats, Rules};
 use crate::oddity::Oddity;
 
 pub(super) const SPOT: Rules = Rules {
@@ -32,6 +32,8 @@ pub(super) const SPOT: Rules = Rules {
         }
     },
     ordinary: BEYOND_THE_SNAPSHOT,
+    trades: Repeats::NotAbove,
+    quotes: Repeats::NotAbove,
 };
 
 pub(super) const USDM: Rules = Rules { venue: "binance-usdm", ..FUTURES };
@@ -54,6 +56,8 @@ const FUTURES: Rules = Rules {
         }
     },
     ordinary: BEYOND_THE_SNAPSHOT,
+    trades: Repeats::NotAbove,
+    quotes: Repeats::NotAbove,
 };
 
 const BEYOND_THE_SNAPSHOT: &[Oddity] = &[Oddity::UnknownRemoval];

@@ -1,7 +1,7 @@
-//! Venues whose snapshots stand in the stream: Kraken, OKX, Coinbase.
+//! Venues whose snapshots stand in the stream: Kraken, OKX, Coinbase, Hyperliquid, and every venue without a row.
 //!
 //! ```text
-//!                     Kraken, Coinbase            OKX
+//!                     all but OKX                 OKX
 //! a snapshot          replaces the book           replaces the book; the next delta names its id
 //! the next one        whatever comes              its previous id is the last one (its own may be lower: numbering begins
 //!                                                 anew), or there are no ids
@@ -10,25 +10,34 @@
 //! ```
 //!
 //! Kraken and Coinbase number nothing. Their feed checks what can be checked (Kraken's checksums) and writes a gap record
-//! where the book is not the venue's any more; without one, what follows follows.
+//! where the book is not the venue's any more; without one, what follows follows. Hyperliquid sends whole books only.
+//! Its trade ids are no order, and neither are those of venues without a row (Tardis, Databento), whose quotes have none
+//! at all or share one.
 //!
 //! Kraken and OKX speak of so many levels a side, and remove some that they never named: ordinary. Coinbase speaks of
 //! all: what it removes must be there.
 
-use super::{Follows, Ids, Joins, Rules};
+use super::{Follows, Ids, Joins, Repeats, Rules};
 use crate::oddity::Oddity;
 
-pub(super) const KRAKEN: Rules = Rules { venue: "kraken", ..UNNUMBERED };
-pub(super) const COINBASE: Rules = Rules { venue: "coinbase", ordinary: &[], ..UNNUMBERED };
-pub(super) const OKX: Rules = Rules { venue: "okx", follows: follows_okx, ..UNNUMBERED };
+pub(super) const KRAKEN: Rules = Rules { venue: "kraken", ..ASCENDING };
+pub(super) const COINBASE: Rules = Rules { venue: "coinbase", ordinary: &[], ..ASCENDING };
+pub(super) const OKX: Rules = Rules { venue: "okx", follows: follows_okx, ..ASCENDING };
+pub(super) const HYPERLIQUID: Rules = Rules { venue: "hyperliquid", ..UNNUMBERED };
 
-const UNNUMBERED: Rules = Rules {
+/// No ids of books, but those of trades only go up.
+const ASCENDING: Rules = Rules { trades: Repeats::NotAbove, quotes: Repeats::NotAbove, ..UNNUMBERED };
+
+/// A venue of which nothing is known but that its snapshots stand in the stream.
+pub(super) const UNNUMBERED: Rules = Rules {
     venue: "",
     joins: Joins::InStream,
     covered: |_, _| false,
     bridges: |_, _| true,
     follows: |_, _| Follows::Next,
     ordinary: &[Oddity::UnknownRemoval],
+    trades: Repeats::Recent,
+    quotes: Repeats::Unknown,
 };
 
 fn follows_okx(last: u64, event: Ids) -> Follows {

@@ -143,7 +143,7 @@ impl Memory {
 }
 
 pub(crate) fn refinery(venue: &str) -> Refinery {
-    Refinery::new(Name::new(venue).unwrap()).unwrap()
+    Refinery::new(Name::new(venue).unwrap())
 }
 
 pub(crate) fn refined(venue: &str, frames: &[Raw]) -> (Refinery, Memory) {

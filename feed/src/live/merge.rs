@@ -161,7 +161,7 @@ fn kind_of(record: &Record<'_>) -> Option<(Kind, u64)> {
 
 impl Merge {
     pub(crate) fn new(venue: Venue, symbols: &[String]) -> Self {
-        let Some(rules) = rules(venue.name()) else { panic!("bug: {venue} has messages and no rules") };
+        let rules = rules(venue.name());
         let symbol = |name: &String| Symbol {
             name: name.as_str().into(),
             follower: Follower::new(venue),

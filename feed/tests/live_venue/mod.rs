@@ -333,7 +333,7 @@ impl Sink for Nowhere {
 
 /// Whether the refinery's book of the first symbol in the raw queue is valid at its end, and its last id.
 pub(crate) fn refined(root: &Path, venue: Venue) -> (bool, u64) {
-    let mut refinery = Refinery::new(Name::new(venue.name()).unwrap()).unwrap();
+    let mut refinery = Refinery::new(Name::new(venue.name()).unwrap());
     each_record(&queue_of(root), |_, record| {
         let mut payload = vec![0; record.encoded_len()];
         record.encode(&mut payload).unwrap();
