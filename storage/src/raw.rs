@@ -112,6 +112,17 @@ pub fn files<P: Platform>(platform: &P, root: &Root, venue: &Name) -> Result<Vec
     Ok(found.into_values().collect())
 }
 
+/// The address just before this seq of a venue's hot queue: a [`RawReader`] opened with it begins with that frame. `None` if
+/// the venue has no hot queue.
+///
+/// # Errors
+///
+/// The queue's control block is damaged; trouble.
+pub fn address_before<P: Platform>(platform: &P, root: &Root, venue: &Name, seq: u64) -> Result<Option<RawCursor>> {
+    let made = queue_made(platform, &root.raw_queue(venue))?;
+    Ok(made.map(|Made { created_ns, queue_id }| RawCursor { created_ns, queue_id, seq: seq.saturating_sub(1) }))
+}
+
 /// When a queue was made, from its own words; `None` if there is no queue.
 pub(crate) fn queue_made<P: Platform>(platform: &P, queue: &std::path::Path) -> Result<Option<Made>> {
     let path = queue.join("control.meta");
