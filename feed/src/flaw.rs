@@ -48,6 +48,17 @@ pub enum Flaw {
         /// The field.
         field: &'static str,
     },
+    /// A row of a file that has no header, or a header that is none of the format's.
+    NoHeader,
+    /// A row with another number of cells than its header.
+    Columns {
+        /// What it has.
+        found: usize,
+        /// What the header has.
+        needed: usize,
+    },
+    /// A row of another venue than the file's first.
+    OtherVenue,
     /// A field that is there twice.
     Twice {
         /// The field.
@@ -95,6 +106,9 @@ impl fmt::Display for Flaw {
             Self::Lacks { field } => write!(f, "lacks the field `{field}`"),
             Self::WrongType { field, expected } => write!(f, "field `{field}` is not {expected}"),
             Self::Absurd { field } => write!(f, "field `{field}` has an absurd number"),
+            Self::NoHeader => f.write_str("no header with exchange, symbol, timestamp and local_timestamp before it"),
+            Self::Columns { found, needed } => write!(f, "{found} cells, the header has {needed}"),
+            Self::OtherVenue => f.write_str("of another exchange than the file's first row"),
             Self::Twice { field } => write!(f, "has the field `{field}` twice"),
         }
     }

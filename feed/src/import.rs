@@ -16,7 +16,7 @@
 //! which the book is not what the venue has stands a gap record of the cause `book_lost`, so that nobody who makes books of
 //! these records takes a wrong one for right.
 //!
-//! Two layouts of recordings are known, and each line says itself which it has: `<ns> <json>`, and cryptofeed's captures
+//! Two layouts of such recordings are known, and each line says itself which it has: `<ns> <json>`, and cryptofeed's captures
 //! with `<s>: <json>`, lines that say when the recorder connected and what it sent, and answers to requests behind their
 //! url.
 //!
@@ -41,9 +41,10 @@ use std::io::{self, Read};
 use chronicle_protocol::{Gap, GapCause, Head, Opaque, OpaqueReason, Record};
 
 use crate::flaw::Flaw;
+use crate::format::Format;
 use crate::line::{Line, Own};
 use crate::report::{Report, SYMBOLS_MAX};
-use crate::text::{Ending, Lines, Step};
+use crate::text::{Lines, Step};
 use crate::venue::{Item, Scratch, Venue};
 use crate::witness::{Answer, Witness};
 
@@ -66,7 +67,7 @@ pub struct Parsed<'a> {
     pub ingest_ns: u64,
     /// The record's bytes, see [`Record::parse`].
     pub payload: &'a [u8],
-    /// The line that it was, counted from 1.
+    /// The line, or the first of those, that it was, counted from 1; of a binary file the record.
     pub line: u64,
 }
 
@@ -79,6 +80,10 @@ pub struct ReadError {
 }
 
 impl ReadError {
+    pub(crate) fn new(name: &str, offset: u64, source: io::Error) -> Self {
+        Self { name: name.to_owned(), offset, source }
+    }
+
     /// What the system said.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
@@ -214,8 +219,9 @@ struct Given {
 }
 
 impl<R: Read> Recording<R> {
-    /// Begins to read a recording of `venue`: lines, plain or gzip by its first bytes. `name` is for the report.
+    /// Begins to read a recording of `venue`: lines, plain, or gzip or zstd by their first bytes. `name` is for the report.
     pub fn open(venue: Venue, name: impl Into<String>, file: R) -> Self {
+        let format = if venue == Venue::Hyperliquid { Format::Hyperliquid } else { Format::Binance };
         Self {
             venue,
             lines: Lines::new(file, LINE_LEN_MAX),
@@ -230,7 +236,7 @@ impl<R: Read> Recording<R> {
             current: None,
             witnesses: HashMap::new(),
             cryptofeed: false,
-            report: Report::new(name.into(), venue.kinds()),
+            report: Report::new(name.into(), format, venue.name(), venue.kinds()),
         }
     }
 
@@ -263,11 +269,10 @@ impl<R: Read> Recording<R> {
                 self.take_line(true);
                 continue;
             }
-            let step = self.lines.advance().map_err(|source| ReadError {
-                name: self.report.name.clone(),
-                offset: self.lines.file_offset(),
-                source,
-            })?;
+            let step = self
+                .lines
+                .advance()
+                .map_err(|source| ReadError::new(&self.report.name, self.lines.file_offset(), source))?;
             match step {
                 Step::Line => {
                     self.report.lines += 1;
@@ -435,13 +440,10 @@ impl<R: Read> Recording<R> {
     }
 
     fn close(&mut self) {
-        match self.lines.ending() {
-            Some(Ending::Truncated(cut)) => self.report.truncated_at = Some(cut.clone()),
-            Some(Ending::Corrupt(cut)) => self.report.corrupt_at = Some(cut.clone()),
-            Some(Ending::Whole) | None => {}
+        if self.cryptofeed {
+            self.report.format = Format::Cryptofeed;
         }
-        self.report.sha256 = self.lines.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.report.bytes = self.lines.file_offset();
+        self.report.close(&self.lines);
     }
 
     /// What was found so far; complete, with [`Report::sha256`], once [`Recording::advance`] has returned `None`.
@@ -474,7 +476,7 @@ fn ask(witnesses: &mut HashMap<String, Witness>, venue: Venue, item: Item<'_>) -
 }
 
 /// What stands behind a record that showed that its book is wrong.
-fn broken(record: Record<'_>) -> Record<'_> {
+pub(crate) fn broken(record: Record<'_>) -> Record<'_> {
     let Head { exchange_ns, ingest_ns, transact_ns, .. } = *record.head();
     Record::Gap(Gap {
         head: Head { exchange_ns, ingest_ns, transact_ns, ..Head::default() },

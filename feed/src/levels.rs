@@ -5,14 +5,15 @@
 //! ["price","qty",…]                   Longer   OKX: what follows is passed over
 //! ["price","qty","seconds",…]         Timed    Kraken v1
 //! {"price":1.5,"qty":2,…}             Named    Kraken v2: numbers are values, not texts
+//! {"px":"price","sz":"qty","n":5,…}   PxSz     Hyperliquid: n orders stand there
 //! ```
 //!
 //! While all prices of a message have the same decimals, and all quantities, a level is pushed as it is read. At the first
 //! that differs the decimals of each are noted too, and [`Columns::settle`] brings them to one scale.
 
-use chronicle_protocol::{DecimalText, Level, NotExact, Scale};
+use chronicle_protocol::{DecimalText, Level, NotExact, OrderCount, Scale};
 
-use crate::json::Scan;
+use crate::json::{Number, Scan};
 use crate::times;
 use crate::venue::Span;
 
@@ -101,33 +102,66 @@ pub(crate) struct Named;
 impl Form for Named {
     #[inline]
     fn level(&mut self, scan: &mut Scan<'_>) -> Result<LevelDigits, Bad> {
-        if scan.begins() != b'{' {
-            return Err(Bad::Shape);
-        }
-        scan.open();
-        let (mut price, mut qty) = (None, None);
-        let (mut first, mut unfit) = (true, false);
-        while let Some(key) = scan.key(&mut first).map_err(|_| Bad::Shape)? {
-            let column = match key.raw {
-                "price" => &mut price,
-                "qty" => &mut qty,
-                _ => {
-                    scan.skip().map_err(|_| Bad::Shape)?;
-                    continue;
-                }
-            };
-            match value(scan) {
-                Ok(digits) if column.is_none() => *column = Some(digits),
-                Ok(_) => return Err(Bad::Shape),
-                Err(Bad::Unfit) => (unfit, *column) = (true, Some((0, 0))),
-                Err(bad) => return Err(bad),
+        object(scan, ["price", "qty"], value, |_, scan| scan.skip().map_err(|_| Bad::Shape))
+    }
+}
+
+/// `{"px":"price","sz":"qty","n":5,…}`; keeps how many orders stand at each level.
+#[derive(Debug)]
+pub(crate) struct PxSz<'a> {
+    pub(crate) counts: &'a mut Vec<OrderCount>,
+}
+
+impl Form for PxSz<'_> {
+    #[inline]
+    fn level(&mut self, scan: &mut Scan<'_>) -> Result<LevelDigits, Bad> {
+        let before = self.counts.len();
+        let level = object(scan, ["px", "sz"], decimal, |name, scan| {
+            if name != "n" || !scan.begins().is_ascii_digit() {
+                return scan.skip().map_err(|_| Bad::Shape);
             }
+            let Ok(Number::Natural(count)) = scan.number() else { return Err(Bad::Absurd) };
+            self.counts.push(OrderCount::new(u32::try_from(count).map_err(|_| Bad::Absurd)?));
+            Ok(())
+        })?;
+        if self.counts.len() == before + 1 { Ok(level) } else { Err(Bad::Shape) }
+    }
+}
+
+/// A level that is an object with these names of price and quantity; `other` reads the values of the other names.
+#[inline]
+fn object(
+    scan: &mut Scan<'_>,
+    names: [&str; 2],
+    read: impl Fn(&mut Scan<'_>) -> Result<Digits, Bad>,
+    mut other: impl FnMut(&str, &mut Scan<'_>) -> Result<(), Bad>,
+) -> Result<LevelDigits, Bad> {
+    if scan.begins() != b'{' {
+        return Err(Bad::Shape);
+    }
+    scan.open();
+    let (mut price, mut qty) = (None, None);
+    let (mut first, mut unfit) = (true, false);
+    while let Some(key) = scan.key(&mut first).map_err(|_| Bad::Shape)? {
+        let column = match key.raw {
+            name if name == names[0] => &mut price,
+            name if name == names[1] => &mut qty,
+            name => {
+                other(name, scan)?;
+                continue;
+            }
+        };
+        match read(scan) {
+            Ok(digits) if column.is_none() => *column = Some(digits),
+            Ok(_) => return Err(Bad::Shape),
+            Err(Bad::Unfit) => (unfit, *column) = (true, Some((0, 0))),
+            Err(bad) => return Err(bad),
         }
-        match (price, qty) {
-            (Some(_), Some(_)) if unfit => Err(Bad::Unfit),
-            (Some(price), Some(qty)) => Ok((price, qty)),
-            _ => Err(Bad::Shape),
-        }
+    }
+    match (price, qty) {
+        (Some(_), Some(_)) if unfit => Err(Bad::Unfit),
+        (Some(price), Some(qty)) => Ok((price, qty)),
+        _ => Err(Bad::Shape),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Recorded market data into Chronicle's records.
 //!
-//! A recording is a file of a venue's own messages, one a line, with the time at which each was received. This crate
-//! turns each into one record of `chronicle-protocol`, ready for a raw stream, and says what it could not turn:
+//! A recording is a file of a venue's own messages, one a line, with the time at which each was received; or what a vendor
+//! of recordings makes of them. This crate turns each into records of `chronicle-protocol`, ready for a raw stream, and
+//! says what it could not turn:
 //!
 //! ```
 //! use chronicle_feed::{Venue, import};
@@ -19,7 +20,9 @@
 //! assert_eq!(stored, 32 + 40 + 7);
 //! ```
 //!
-//! - [`Recording`], [`import()`], [`check`]: reading, with the rules for damage and for symbols in [`mod@import`].
+//! - [`Recorded`], [`Format`], [`look`]: a file of any format, told by its content. The formats have a module each:
+//!   [`tardis`], [`databento`], and [`mod@import`] for venues' own messages, one a line.
+//! - [`Recording`], [`import()`], [`check`]: reading messages, with the rules for damage and for symbols in [`mod@import`].
 //! - [`Venue`]: the venues; each is one row of a table and one file. [`Venue::read`] reads one message, recorded or live.
 //! - [`continuity`]: which record is next, which a duplicate, what is missing, when a snapshot and deltas are a book.
 //! - [`Report`]: what was found, as `chronicle import --json` prints it.
@@ -37,8 +40,11 @@
 mod binance;
 mod coinbase;
 pub mod continuity;
+pub mod databento;
 mod fields;
 mod flaw;
+mod format;
+mod hyperliquid;
 pub mod import;
 mod json;
 mod kraken;
@@ -48,16 +54,23 @@ mod line;
 pub mod live;
 mod okx;
 mod pace;
+mod recorded;
 pub mod report;
+mod staged;
+pub mod tardis;
 mod text;
 mod times;
+mod unpack;
 pub mod venue;
 pub mod witness;
 pub mod written;
 
 pub use flaw::Flaw;
+pub use format::{Format, LOOK_LEN, Look, UnknownFormat, look};
 pub use import::{ImportError, LINE_LEN_MAX, Parsed, ReadError, Recording, check, import};
 pub use pace::Pace;
+pub use recorded::Recorded;
 pub use report::{MALFORMED_LINES_MAX, MalformedLine, Report};
 pub use text::Cut;
+pub use unpack::unpack;
 pub use venue::{Message, Scratch, UnknownVenue, Venue};

@@ -1,19 +1,21 @@
 //! What an import found, in the words of `chronicle import --json`.
 //!
 //! ```text
-//! lines = malformed + the sum of by_kind; kinds in parentheses are the recorder's own lines, and make no record
-//! records = what was given out, at least one for each message; of these, `opaque` are kept verbatim
+//! lines = malformed + the sum of by_kind; kinds in parentheses are the recorder's own lines and headers, and make no record
+//! records = what was given out: at least one for each message, one for all rows of a message; `opaque` are kept verbatim
 //! ```
 //!
 //! Every list here is bounded, whatever comes in: the counts go on when a list is full.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 
 use chronicle_protocol::OpaqueReason;
 use serde::{Serialize, Serializer};
 
 use crate::flaw::Flaw;
-use crate::text::Cut;
+use crate::format::Format;
+use crate::text::{Cut, Ending, Lines};
 use crate::witness::{Answer, Subject};
 
 /// So many malformed lines are listed; all are counted.
@@ -82,11 +84,15 @@ pub struct WrongChecksum {
 pub struct Report {
     /// The name that the file was given.
     pub name: String,
+    /// What it is.
+    pub format: Format,
+    /// Whose data.
+    pub venue: String,
     /// SHA-256 of the file's bytes as given, in hex.
     pub sha256: String,
     /// Length of the file as given.
     pub bytes: u64,
-    /// Whole lines.
+    /// Whole lines; of a binary file its records.
     pub lines: u64,
     /// Records given out.
     pub records: u64,
@@ -106,6 +112,8 @@ pub struct Report {
     pub corrupt_at: Option<Cut>,
     /// The symbols that messages named, the first thousand.
     pub symbols: BTreeSet<String>,
+    /// Records of a binary file whose instrument it does not name: their symbol is the instrument's number.
+    pub unmapped: u64,
     /// Snapshots that named no symbol and were given the only one named so far, in a file that then named another.
     pub doubtful_snapshots: u64,
     /// The venue's checksums of its books, by symbol; those of the first thousand.
@@ -126,9 +134,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(name: String, kinds: &[&str]) -> Self {
+    pub(crate) fn new(name: String, format: Format, venue: &str, kinds: &[&str]) -> Self {
         Self {
             name,
+            format,
+            venue: venue.to_owned(),
             sha256: String::new(),
             bytes: 0,
             lines: 0,
@@ -141,6 +151,7 @@ impl Report {
             truncated_at: None,
             corrupt_at: None,
             symbols: BTreeSet::new(),
+            unmapped: 0,
             doubtful_snapshots: 0,
             checksums: BTreeMap::new(),
             wrong_checksums: 0,
@@ -160,6 +171,22 @@ impl Report {
             && self.broken_books == 0
             && self.truncated_at.is_none()
             && self.corrupt_at.is_none()
+    }
+
+    /// The file came to its end.
+    pub(crate) fn end(&mut self, ending: Option<&Ending>, sha256: [u8; 32], bytes: u64) {
+        match ending {
+            Some(Ending::Truncated(cut)) => self.truncated_at = Some(cut.clone()),
+            Some(Ending::Corrupt(cut)) => self.corrupt_at = Some(cut.clone()),
+            Some(Ending::Whole) | None => {}
+        }
+        self.sha256 = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.bytes = bytes;
+    }
+
+    /// Its lines came to their end.
+    pub(crate) fn close<R: Read>(&mut self, lines: &Lines<R>) {
+        self.end(lines.ending(), lines.sha256(), lines.file_offset());
     }
 
     pub(crate) fn count_kind(&mut self, kind: &str, known: usize) {

@@ -1,30 +1,24 @@
-//! The lines of a file that may be gzip, may be cut, and may be anything else.
+//! The lines of a file that may be packed, may be cut, and may be anything else.
 //!
-//! ```text
-//! any Read -> Bytes (hashed, counted) -> gzip by its first two bytes, member after member, or plain -> lines
-//! ```
-//!
-//! What this module never does: it never looks at a file's name, never reads the file twice, never gives a part of a
-//! line for a line, and never holds more than one line (at most [`Lines::new`]'s `line_len_max`) and one read's worth of
-//! text. An error of the reader underneath is passed on; damage in the gzip is not an error but an end, a [`Cut`].
+//! What this module never does: it never gives a part of a line for a line, and never holds more than one line (at most
+//! [`Lines::new`]'s `line_len_max`) and one read's worth of text. Damage in the packing is not an error but an end, a [`Cut`].
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
-use flate2::bufread::GzDecoder;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+
+use crate::unpack::{Stop, Unpacked};
 
 const CHUNK: usize = 64 * 1024;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Where a file's gzip ends before its text does.
+/// Where what a file packs, with gzip or zstd, ends before its text does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cut {
     /// Bytes of the file that were used up; the damage is at or before this offset.
     pub compressed_offset: u64,
-    /// Bytes of text that could be decompressed.
+    /// Bytes of text that could be unpacked.
     pub text_offset: u64,
-    /// The line, counted from 1, that is missing or incomplete.
+    /// The line, or the record of a binary file, counted from 1, that is missing or incomplete.
     pub line: u64,
     /// Bytes of it that were there. They belong to no line and are not imported.
     pub partial_len: u64,
@@ -32,191 +26,23 @@ pub struct Cut {
     pub why: String,
 }
 
-/// The two ways in which gzip ends wrongly.
+/// How a text came to its end, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It ended well.
     Whole,
-    /// The file ends within a gzip member.
+    /// The file ends within what is packed.
     Truncated(Cut),
-    /// The file goes on, but what comes is no gzip, or not what was compressed.
+    /// The file goes on, but what comes is not what was packed.
     Corrupt(Cut),
 }
 
-/// A reader's bytes, buffered, hashed and counted.
-struct Bytes<R> {
-    inner: R,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    consumed: u64,
-    read: u64,
-    hash: Sha256,
-    /// The reader said no; what the decoder makes of that is not damage.
-    failed: bool,
-}
-
-impl<R: Read> Bytes<R> {
-    fn new(inner: R) -> Self {
-        let buffer = vec![0; CHUNK].into_boxed_slice();
-        Self { inner, buffer, start: 0, end: 0, consumed: 0, read: 0, hash: Sha256::new(), failed: false }
-    }
-
-    /// Reads once more, behind what is buffered. False at the end.
-    fn fill(&mut self) -> io::Result<bool> {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        loop {
-            match self.inner.read(&mut self.buffer[self.end..]) {
-                Ok(len) => {
-                    self.hash.update(&self.buffer[self.end..self.end + len]);
-                    self.end += len;
-                    self.read += len as u64;
-                    return Ok(len > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.failed = true;
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// The next two bytes, or as many as there are.
-    fn peek_two(&mut self) -> io::Result<&[u8]> {
-        while self.end - self.start < 2 && self.fill()? {}
-        Ok(&self.buffer[self.start..self.end.min(self.start + 2)])
-    }
-
-    fn read_all(&mut self) -> io::Result<()> {
-        while !self.fill_buf()?.is_empty() {
-            let len = self.end - self.start;
-            self.consume(len);
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Bytes<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let buffered = self.fill_buf()?;
-        let len = buffered.len().min(out.len());
-        out[..len].copy_from_slice(&buffered[..len]);
-        self.consume(len);
-        Ok(len)
-    }
-}
-
-impl<R: Read> BufRead for Bytes<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
-            self.fill()?;
-        }
-        Ok(&self.buffer[self.start..self.end])
-    }
-
-    fn consume(&mut self, len: usize) {
-        self.start += len;
-        self.consumed += len as u64;
-    }
-}
-
-enum Source<R> {
-    /// Nothing was looked at.
-    New(Bytes<R>),
-    Plain(Bytes<R>),
-    Member(Box<GzDecoder<Bytes<R>>>),
-    /// Only while one state is made into the next.
-    Moving,
-    Ended(Bytes<R>, Stop),
-}
-
-/// How the source's text came to its end.
-#[derive(Clone)]
-enum Stop {
-    Whole,
-    Truncated,
-    Corrupt(String),
-}
-
-impl<R: Read> Source<R> {
-    /// The next bytes of text; 0 at the end, for which see `self`.
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self {
-                Self::Plain(bytes) => {
-                    let len = bytes.read(out)?;
-                    if len > 0 {
-                        return Ok(len);
-                    }
-                    self.end(Stop::Whole)?;
-                }
-                Self::Member(decoder) => match decoder.read(out) {
-                    Ok(0) => self.next_member()?,
-                    Ok(len) => return Ok(len),
-                    Err(error) if decoder.get_ref().failed => return Err(error),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.end(Stop::Truncated)?,
-                    Err(error) => self.end(Stop::Corrupt(error.to_string()))?,
-                },
-                Self::New(bytes) => {
-                    let is_gzip = bytes.peek_two()? == GZIP_MAGIC;
-                    self.step(
-                        |bytes| {
-                            if is_gzip { Self::Member(Box::new(GzDecoder::new(bytes))) } else { Self::Plain(bytes) }
-                        },
-                    );
-                }
-                Self::Moving | Self::Ended(..) => return Ok(0),
-            }
-        }
-    }
-
-    fn step(&mut self, next: impl FnOnce(Bytes<R>) -> Self) {
-        *self = match core::mem::replace(self, Self::Moving) {
-            Self::New(bytes) | Self::Plain(bytes) | Self::Ended(bytes, _) => next(bytes),
-            Self::Member(decoder) => next(decoder.into_inner()),
-            Self::Moving => Self::Moving,
-        };
-    }
-
-    /// Another member, the end, or bytes that are neither. Zeros behind the last member are padding.
-    fn next_member(&mut self) -> io::Result<()> {
-        let mut stop = None;
-        if let Self::Member(decoder) = self {
-            let bytes = decoder.get_mut();
-            while let [0, ..] = bytes.peek_two()? {
-                bytes.consume(1);
-            }
-            stop = match bytes.peek_two()? {
-                [] => Some(Stop::Whole),
-                two if two == GZIP_MAGIC => None,
-                [0x1f] => Some(Stop::Truncated),
-                _ => Some(Stop::Corrupt("bytes behind the last gzip member are no gzip".to_owned())),
-            };
-        }
+impl Ending {
+    pub(crate) fn of(stop: Stop, cut: impl FnOnce(String) -> Cut) -> Self {
         match stop {
-            Some(stop) => self.end(stop),
-            None => {
-                self.step(|bytes| Self::Member(Box::new(GzDecoder::new(bytes))));
-                Ok(())
-            }
-        }
-    }
-
-    fn end(&mut self, stop: Stop) -> io::Result<()> {
-        self.step(|bytes| Self::Ended(bytes, stop));
-        Ok(())
-    }
-
-    fn bytes(&self) -> Option<&Bytes<R>> {
-        match self {
-            Self::New(bytes) | Self::Plain(bytes) | Self::Ended(bytes, _) => Some(bytes),
-            Self::Member(decoder) => Some(decoder.get_ref()),
-            Self::Moving => None,
+            Stop::Whole => Self::Whole,
+            Stop::Truncated => Self::Truncated(cut("the file ends within its compressed text".to_owned())),
+            Stop::Corrupt(why) => Self::Corrupt(cut(why)),
         }
     }
 }
@@ -233,7 +59,7 @@ pub(crate) enum Step {
 }
 
 pub(crate) struct Lines<R> {
-    source: Source<R>,
+    source: Unpacked<R>,
     line_len_max: usize,
     buffer: Vec<u8>,
     /// The line, without its end.
@@ -252,7 +78,7 @@ pub(crate) struct Lines<R> {
 impl<R: Read> Lines<R> {
     pub(crate) fn new(inner: R, line_len_max: usize) -> Self {
         Self {
-            source: Source::New(Bytes::new(inner)),
+            source: Unpacked::new(inner),
             line_len_max,
             buffer: vec![0; 2 * CHUNK],
             line: 0..0,
@@ -333,17 +159,11 @@ impl<R: Read> Lines<R> {
 
     /// Settles how the text ended; true if it was cut.
     fn end(&mut self, partial_len: u64) -> io::Result<bool> {
-        let text_offset = self.next_offset + partial_len;
-        let (line, Source::Ended(bytes, stop)) = (self.number + 1, &mut self.source) else { return Ok(false) };
-        let compressed_offset = bytes.consumed;
-        let cut = |why| Cut { compressed_offset, text_offset, line, partial_len, why };
-        let ending = match stop.clone() {
-            Stop::Whole => Ending::Whole,
-            Stop::Truncated => Ending::Truncated(cut("the file ends within its gzip".to_owned())),
-            Stop::Corrupt(why) => Ending::Corrupt(cut(why)),
-        };
-        // The hash is of the whole file, whatever of it could be used.
-        bytes.read_all()?;
+        let (text_offset, line) = (self.next_offset + partial_len, self.number + 1);
+        let Some(stop) = self.source.stop().cloned() else { return Ok(false) };
+        let compressed_offset = self.source.consumed();
+        let ending = Ending::of(stop, |why| Cut { compressed_offset, text_offset, line, partial_len, why });
+        self.source.read_all()?;
         let is_cut = ending != Ending::Whole;
         self.ending = Some(ending);
         Ok(is_cut)
@@ -371,12 +191,12 @@ impl<R: Read> Lines<R> {
 
     /// Bytes of the file read so far.
     pub(crate) fn file_offset(&self) -> u64 {
-        self.source.bytes().map_or(0, |bytes| bytes.read)
+        self.source.file_offset()
     }
 
     /// SHA-256 of the file's bytes; of all of them once the text has ended.
     pub(crate) fn sha256(&self) -> [u8; 32] {
-        self.source.bytes().map_or([0; 32], |bytes| bytes.hash.clone().finalize().into())
+        self.source.sha256()
     }
 }
 

@@ -30,15 +30,15 @@ use core::fmt;
 use core::str::FromStr;
 
 use chronicle_protocol::{
-    BookDelta, BookSnapshot, DecimalText, Head, Level, Opaque, OpaqueReason, OrderType, Quote, Record, SnapshotSource,
-    Trade,
+    BookDelta, BookSnapshot, CountedSnapshot, DecimalText, Head, Level, Opaque, OpaqueReason, OrderCount, OrderType,
+    Quote, Record, SnapshotSource, Trade,
 };
 
 use crate::fields::Unfit;
 use crate::flaw::Flaw;
 use crate::levels::{LevelDigits, Store};
 use crate::times::AHEAD_NS_MAX;
-use crate::{binance, coinbase, kraken, okx};
+use crate::{binance, coinbase, hyperliquid, kraken, okx};
 
 /// Memory that one message after another is read store.
 ///
@@ -51,6 +51,8 @@ pub struct Scratch {
     pub(crate) decimals: Vec<[u8; 2]>,
     /// Levels of one side that wait for those of the other, where a venue mixes them.
     pub(crate) aside: Vec<LevelDigits>,
+    /// How many orders stand at levels, of venues that say it.
+    pub(crate) counts: Vec<OrderCount>,
     /// What the message says, in order.
     pub(crate) parts: Vec<Part>,
 }
@@ -60,18 +62,20 @@ impl Scratch {
         self.levels.clear();
         self.decimals.clear();
         self.aside.clear();
+        self.counts.clear();
         self.parts.clear();
     }
 
     /// The message, once its parts are in here.
     pub(crate) fn message<'a>(&'a self, kind: &'a str, text: &'a str) -> Message<'a> {
         debug_assert!(!self.parts.is_empty(), "every message is at least one record");
-        Message { kind, text, levels: &self.levels, parts: &self.parts }
+        Message { kind, text, levels: &self.levels, counts: &self.counts, parts: &self.parts }
     }
 
     /// A part of the message that was read last, of which this is the text.
     pub(crate) fn item<'a>(&'a self, index: usize, text: &'a str) -> Option<Item<'a>> {
-        self.parts.get(index).map(|part| Item { record: part.record(text, &self.levels), proof: part.proof })
+        let record = |part: &Part| part.record(text, &self.levels, &self.counts);
+        self.parts.get(index).map(|part| Item { record: record(part), proof: part.proof })
     }
 
     /// Where levels are read to.
@@ -137,8 +141,8 @@ impl Span {
         &text[self.from as usize..self.to as usize]
     }
 
-    pub(crate) fn levels(self, levels: &[Level]) -> &[Level] {
-        &levels[self.from as usize..self.to as usize]
+    pub(crate) fn of_list<T>(self, list: &[T]) -> &[T] {
+        &list[self.from as usize..self.to as usize]
     }
 }
 
@@ -166,6 +170,13 @@ pub(crate) enum What {
         last_id: u64,
         bids: Span,
         asks: Span,
+    },
+    /// The same, with a count of orders for each level.
+    Counted {
+        bids: Span,
+        asks: Span,
+        bid_counts: Span,
+        ask_counts: Span,
     },
     Trade {
         trade_id: u64,
@@ -219,6 +230,7 @@ pub struct Message<'a> {
     kind: &'a str,
     text: &'a str,
     levels: &'a [Level],
+    counts: &'a [OrderCount],
     parts: &'a [Part],
 }
 
@@ -238,29 +250,35 @@ impl<'a> Message<'a> {
     /// Its records, at least one, in the venue's order.
     #[inline]
     pub fn items(&self) -> impl ExactSizeIterator<Item = Item<'a>> + use<'a> {
-        let Self { text, levels, .. } = *self;
-        self.parts.iter().map(move |part| Item { record: part.record(text, levels), proof: part.proof })
+        let Self { text, levels, counts, .. } = *self;
+        self.parts.iter().map(move |part| Item { record: part.record(text, levels, counts), proof: part.proof })
     }
 }
 
 impl Part {
     #[inline]
-    fn record<'a>(&self, text: &'a str, levels: &'a [Level]) -> Record<'a> {
+    fn record<'a>(&self, text: &'a str, levels: &'a [Level], counts: &'a [OrderCount]) -> Record<'a> {
         let (head, symbol) = (self.head, self.symbol.text(text));
+        let snapshot = |last_id, bids: Span, asks: Span| BookSnapshot {
+            head,
+            last_id,
+            last_event_ns: 0,
+            source: SnapshotSource::Venue,
+            opens_partition: false,
+            bids: bids.of_list(levels),
+            asks: asks.of_list(levels),
+            symbol,
+        };
         match self.what {
             What::Delta { first_id, last_id, prev_id, bids, asks } => {
-                let (bids, asks) = (bids.levels(levels), asks.levels(levels));
+                let (bids, asks) = (bids.of_list(levels), asks.of_list(levels));
                 Record::BookDelta(BookDelta { head, first_id, last_id, prev_id, bids, asks, symbol })
             }
-            What::Snapshot { last_id, bids, asks } => Record::BookSnapshot(BookSnapshot {
-                head,
-                last_id,
-                last_event_ns: 0,
-                source: SnapshotSource::Venue,
-                opens_partition: false,
-                bids: bids.levels(levels),
-                asks: asks.levels(levels),
-                symbol,
+            What::Snapshot { last_id, bids, asks } => Record::BookSnapshot(snapshot(last_id, bids, asks)),
+            What::Counted { bids, asks, bid_counts, ask_counts } => Record::CountedSnapshot(CountedSnapshot {
+                book: snapshot(0, bids, asks),
+                bid_counts: bid_counts.of_list(counts),
+                ask_counts: ask_counts.of_list(counts),
             }),
             What::Trade { trade_id, price, qty, buyer_is_maker, order_type, legacy_m } => {
                 Record::Trade(Trade { head, trade_id, price, qty, buyer_is_maker, order_type, legacy_m, symbol })
@@ -337,6 +355,8 @@ venues! {
     Okx = "okx" => okx::Okx;
     /// Coinbase Exchange.
     Coinbase = "coinbase" => coinbase::Coinbase;
+    /// Hyperliquid.
+    Hyperliquid = "hyperliquid" => hyperliquid::Hyperliquid;
 }
 
 impl Venue {

@@ -97,6 +97,52 @@ const LINES: [(Venue, &str); 5] = [
     (Venue::BinanceCoinm, "1723161256207640365 {\"a\":[1,2.5e3,\"\\u00e4\"],\"b\":null}\n17 not json\n"),
 ];
 
+/// Files of each format that is text, with the choice of it.
+const FILES: [(u8, &str); 5] = [
+    (
+        0,
+        "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\nd,B,1585699200245000,1585699200355684,true,ask,6421.5,18640\nd,B,1585699200245000,1585699200355685,false,bid,6421,1e-7\n",
+    ),
+    (
+        0,
+        "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\nbitmex,XBTUSD,1583020803145000,1583020803307160,17,sell,8531.5,2152\n",
+    ),
+    (
+        0,
+        "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount\nh,B,1588291201099000,1588291201234268,5494,8629.3,8629.2,806\n",
+    ),
+    (
+        3,
+        "exchange,symbol,timestamp,local_timestamp,asks[0].price,asks[0].amount,bids[0].price,bids[0].amount\nb,B,1598918403696000,1598918403810979,1.08,1.7,1.07,10\n",
+    ),
+    (
+        2,
+        r#"1737918843893903000 {"channel":"l2Book","data":{"coin":"BTC","levels":[[{"n":5,"px":"105055.0","sz":"3.03622"}],[]],"time":1737918843721}}"#,
+    ),
+];
+
+/// Metadata without symbols, a trade, and a record that nobody knows.
+fn databento() -> Vec<u8> {
+    let mut bytes = b"DBN\x03".to_vec();
+    let mut metadata = b"GLBX.MDP3\0\0\0\0\0\0\0\x04\0".to_vec();
+    metadata.extend([0; 24]);
+    // From symbols, to instruments, no send times, 71 bytes a symbol; reserved; five empty lists.
+    metadata.extend([1, 0, 0, 71, 0]);
+    metadata.resize(metadata.len() + 53, 0);
+    metadata.extend([0; 20]);
+    bytes.extend((metadata.len() as u32).to_le_bytes());
+    bytes.extend(&metadata);
+    for (rtype, words) in [(0, 12), (0x77, 4)] {
+        let mut record = vec![words, rtype, 1, 0, 118, 0, 0, 0];
+        record.resize(usize::from(words) * 4, 1);
+        if rtype == 0 {
+            record[28..30].copy_from_slice(b"TA");
+        }
+        bytes.extend(record);
+    }
+    bytes
+}
+
 /// A closed segment of a WAL, with a frame of each kind, small enough to be mutated whole.
 fn wal_segment() -> Vec<u8> {
     let config =
@@ -166,6 +212,11 @@ fn main() {
             Ok::<(), std::convert::Infallible>(())
         });
     }
+
+    for (i, (choice, file)) in FILES.iter().enumerate() {
+        put("feed_formats", &format!("file-{i}"), *choice, file.as_bytes());
+    }
+    put("feed_formats", "databento", 1, &databento());
 
     for (name, record) in orders() {
         let mut payload = vec![0; record.encoded_len()];

@@ -117,6 +117,6 @@ pub(crate) fn wire(venue: Venue) -> Option<&'static dyn Wire> {
         Venue::BinanceUsdm => &binance::USDM,
         Venue::BinanceCoinm => &binance::COINM,
         Venue::Kraken => &kraken::Kraken,
-        Venue::Okx | Venue::Coinbase => return None,
+        Venue::Okx | Venue::Coinbase | Venue::Hyperliquid => return None,
     })
 }
