@@ -6,11 +6,12 @@
 use crate::run::{Failure, chain};
 use chronicle::{
     Append, System,
-    feed::{Parsed, Recording, Report, Venue},
+    feed::{Format, Look, Parsed, Recorded, UnknownVenue, look, unpack},
     platform::Platform,
     protocol::{Head, Source, type_id},
     storage::{
         queue::{Publisher, PublisherOptions, Queue, Refused},
+        raw::{RawCursor, address_before},
         recorder,
         root::{Name, Root},
     },
@@ -19,7 +20,7 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::{self, BufRead, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
     time::Duration,
 };
@@ -56,6 +57,23 @@ impl Input {
         Ok(io::BufReader::with_capacity(1 << 16, &mut self.file))
     }
 
+    /// What its first bytes say it is.
+    pub(crate) fn look(&mut self, format: Option<Format>) -> Result<Look, Failure> {
+        Ok(look(format, self.reader()?)?)
+    }
+
+    /// A reader of its records.
+    pub(crate) fn recorded(
+        &mut self,
+        format: Format,
+        venue: &Name,
+        bar: &ProgressBar,
+    ) -> Result<Recorded<impl Read + '_>, Failure> {
+        let name = self.name.clone();
+        let opened = Recorded::open(format, venue.as_str(), name, bar.wrap_read(self.reader()?));
+        opened.map_err(|unknown: UnknownVenue| Failure::Usage(unknown.to_string()))
+    }
+
     /// Bytes of its text, or `max` if it has as many; of a damaged file, what comes out.
     pub(crate) fn text_len(&mut self, max: u64) -> Result<u64, Failure> {
         let mut total = 0;
@@ -72,10 +90,7 @@ impl Input {
 
     /// The first `max` bytes of its text, unpacked; the damage of a damaged file is told by who imports it.
     fn text(&mut self, max: u64, mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
-        let mut reader = io::BufReader::with_capacity(1 << 16, self.reader()?);
-        let is_packed = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let mut text: Box<dyn Read + '_> =
-            if is_packed { Box::new(flate2::bufread::MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+        let mut text = unpack(self.reader()?);
         let mut chunk = vec![0; 1 << 16];
         let mut left = max;
         while left > 0 {
@@ -133,10 +148,9 @@ impl<'a> RawStream<'a> {
     pub(crate) fn open(
         system: &'a System,
         root: &'a Root,
-        venue: Venue,
+        venue: Name,
         options: PublisherOptions,
     ) -> Result<Self, Failure> {
-        let venue = Name::new(venue.name())?;
         let publisher = open_raw(system, root, &venue, options)?;
         Ok(Self::of(system, root, venue, publisher))
     }
@@ -147,9 +161,8 @@ impl<'a> RawStream<'a> {
     }
 
     /// Says which file the records that follow come from.
-    pub(crate) fn source(&mut self, input: &mut Input, ingest_ns: u64) -> Result<(), Failure> {
-        let sha256 = input.sha256()?;
-        let source = Source { head: Head { ingest_ns, ..Head::default() }, name: &input.name, sha256: Some(sha256) };
+    pub(crate) fn source(&mut self, name: &str, sha256: [u8; 32], ingest_ns: u64) -> Result<(), Failure> {
+        let source = Source { head: Head { ingest_ns, ..Head::default() }, name, sha256: Some(sha256) };
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(source.encoded_len(), 0);
         let len = source.encode(&mut buffer)?;
@@ -190,6 +203,27 @@ impl<'a> RawStream<'a> {
         self.appended
     }
 
+    /// The venue whose stream it is.
+    pub(crate) fn venue(&self) -> &Name {
+        &self.venue
+    }
+
+    /// The seq that the next frame will have.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.publisher.next_seq()
+    }
+
+    /// Just before the next frame.
+    pub(crate) fn address(&self) -> Result<Option<RawCursor>, Failure> {
+        Ok(address_before(self.system, self.root, &self.venue, self.next_seq())?)
+    }
+
+    /// Makes what was appended durable, as far as the hot tier's medium is.
+    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
+        self.publisher.sync()?;
+        Ok(())
+    }
+
     /// Runs the recorder unless somebody else does.
     pub(crate) fn record_ended(&self) -> Result<(), Failure> {
         match recorder::run(self.system, self.root, &self.venue) {
@@ -217,24 +251,4 @@ impl<'a> RawStream<'a> {
         self.publisher.close()?;
         Ok(())
     }
-}
-
-/// Reads a recording into a raw stream.
-pub(crate) fn play(
-    stream: &mut RawStream<'_>,
-    venue: Venue,
-    input: &mut Input,
-    bar: &ProgressBar,
-) -> Result<Report, Failure> {
-    let name = input.name.clone();
-    // The source is told with the first record's time: the raw stream has no clock of its own.
-    let first = Recording::open(venue, name.clone(), input.reader()?).advance()?.map(|parsed| parsed.ingest_ns);
-    if let Some(first_ns) = first {
-        stream.source(input, first_ns)?;
-    }
-    let mut recording = Recording::open(venue, name, bar.wrap_read(input.reader()?));
-    while let Some(parsed) = recording.advance()? {
-        stream.record(parsed)?;
-    }
-    Ok(recording.into_report())
 }

@@ -61,7 +61,7 @@ fn a_full_disk_takes_no_report_away() {
     assert!(told["error"]["why"].as_str().is_some_and(|why| why.contains(".fresh: allocate failed")), "{told}");
 
     // All of both files goes in, and what comes after has no room.
-    let ran = full("36m", "--json", &[&excerpt(), &excerpt()]).exits(1).says("No space left");
+    let ran = full("36m", "--json --again", &[&excerpt(), &excerpt()]).exits(1).says("No space left");
     let told = ran.json();
     let lines: Vec<_> = told["files"].as_array().into_iter().flatten().map(|file| file["lines"].as_u64()).collect();
     assert_eq!(lines, [Some(15_000); 2], "{told}");
@@ -79,7 +79,7 @@ fn a_full_disk_takes_no_report_away() {
     let records = told["error"]["records"].as_u64().expect("a count");
     assert!((100_000..32 * 15_000).contains(&records), "{told}");
 
-    full("36m", "", &[&excerpt(), &excerpt()]).exits(1).says("15,000 lines, sha256").says("No space left");
+    full("36m", "--again", &[&excerpt(), &excerpt()]).exits(1).says("15,000 lines, sha256").says("No space left");
 }
 
 /// A root, a tier or what lies above them that is a plain file: called wrongly, whatever the command.

@@ -78,13 +78,14 @@ pub(crate) fn run(args: Args) -> Outcome {
         max_bytes: u64::from(SEGMENT_LEN) * 8,
         ..PublisherOptions::new(Profile::Raw)
     };
-    let mut stream = RawStream::open(&system, &root, venue, options)?;
+    let mut stream = RawStream::open(&system, &root, Name::new(venue.name())?, options)?;
     await_readers(&root.raw_queue(&Name::new(venue.name())?), &args.await_reader)?;
 
     let name = input.name.clone();
     let first = Recording::open(venue, name.clone(), input.reader()?).advance()?.map(|parsed| parsed.ingest_ns);
     if let Some(first_ns) = first {
-        stream.source(&mut input, first_ns)?;
+        let sha256 = input.sha256()?;
+        stream.source(&name, sha256, first_ns)?;
     }
     let mut recording = Recording::open(venue, name, input.reader()?);
     let mut times = Vec::new();
