@@ -24,6 +24,7 @@ mod feed_parse;
 mod ipc;
 mod machine;
 mod mpsc;
+mod orders;
 mod ping;
 mod queue;
 mod read;
@@ -55,7 +56,7 @@ const GROUPS: &[(&str, Run)] = &[
     ("roll", roll::run),
     ("recover", |dir, _, out| recover::run(dir, out)),
     ("archive", |dir, _, out| archive::run(dir, out)),
-    ("book", |_, _, out| book::run(out)),
+    ("book", |_, _, out| book::run(out).and_then(|()| orders::run(out))),
     ("refine", |_, _, out| refine::run(out)),
     ("spsc", |dir, _, out| spsc::run(dir, out)),
     ("mpsc", |dir, _, out| mpsc::run(dir, out)),

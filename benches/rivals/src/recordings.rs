@@ -52,6 +52,16 @@ pub fn all() -> Vec<Recording> {
     found
 }
 
+/// A file beside the repository, or nothing, said aloud.
+pub fn bytes(file: &str) -> Option<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(file);
+    let bytes = std::fs::read(&path);
+    if let Err(reason) = &bytes {
+        eprintln!("left out: {}: {reason}", path.display());
+    }
+    bytes.ok()
+}
+
 impl Recording {
     /// Venue and file, for a table.
     pub fn name(&self) -> String {
