@@ -1,7 +1,7 @@
 //! Records in their venue's words again: the line of a recording that would be read as this record.
 //!
 //! ```text
-//! line ──Recording──▶ record ──write_line──▶ the same line, byte for byte
+//! line ──Recording──▶ record ──write_line──▶ a line that is read as this record
 //! ```
 //!
 //! Use it to speak to programs that know a venue and not this project: a replay behind a WebSocket, a recording for another
