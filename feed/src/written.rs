@@ -1,7 +1,7 @@
 //! Records in their venue's words again: the line of a recording that would be read as this record.
 //!
 //! ```text
-//! line ──Recording──▶ record ──write_line──▶ a line that is read as this record
+//! line ──Recording──▶ record ──write_line──▶ the same line, byte for byte
 //! ```
 //!
 //! Use it to speak to programs that know a venue and not this project: a replay behind a WebSocket, a recording for another
@@ -104,10 +104,18 @@ impl Words {
             }
             Record::Trade(trade) => {
                 out.push_str("\"e\":\"trade\",");
-                self.times(head, out);
+                // Spot says the time of the match behind the numbers.
+                let transact_ms = head.transact_ns / NS_PER_MS;
+                _ = write!(out, "\"E\":{},", head.exchange_ns / NS_PER_MS);
+                if self.futures {
+                    _ = write!(out, "\"T\":{transact_ms},");
+                }
                 let (price, qty) = (head.price.decimal(trade.price), head.qty.decimal(trade.qty));
                 let id = trade.trade_id;
                 _ = write!(out, "\"s\":\"{symbol}\",\"t\":{id},\"p\":\"{price}\",\"q\":\"{qty}\",");
+                if !self.futures {
+                    _ = write!(out, "\"T\":{transact_ms},");
+                }
                 if let Some(order_type) = trade.order_type.map(OrderType::as_str) {
                     _ = write!(out, "\"X\":\"{order_type}\",");
                 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use chronicle_feed::written::write_line;
 use chronicle_feed::{Recording, Report, Venue};
 use chronicle_protocol::Record;
 use flate2::read::GzDecoder;
@@ -19,6 +20,7 @@ fn compare(venue: Venue, path: &Path, only_symbol: &str) -> (Report, u64) {
     let mut recording = Recording::open(venue, "recording", File::open(path).unwrap());
     let mut levels = 0;
     let mut number = 0;
+    let mut written = String::new();
     for line in text.lines() {
         let parsed = recording.advance().unwrap().unwrap();
         number += 1;
@@ -26,6 +28,10 @@ fn compare(venue: Venue, path: &Path, only_symbol: &str) -> (Report, u64) {
         let record = Record::parse(parsed.type_id, parsed.payload).unwrap();
         assert_eq!(record.head().ingest_ns, parsed.ingest_ns);
         levels += second_opinion::assert_same(&record, line, only_symbol);
+        // And back: nothing that the venue said is lost, or it could not be said again.
+        written.clear();
+        assert!(write_line(venue, parsed.ingest_ns, &record, &mut written), "no words for {line}");
+        assert_eq!(written.strip_suffix('\n'), Some(line));
     }
     assert_eq!(recording.advance().unwrap(), None);
     let report = recording.into_report();
