@@ -45,7 +45,7 @@ fn records(i: u64, now: u64, put: &mut dyn FnMut(&Record<'_>)) {
             asks,
             symbol,
         }));
-    } else if i % 3 == 0 {
+    } else if i.is_multiple_of(3) {
         let (bid_price, bid_qty, ask_price, ask_qty) = (10_000, 1, 10_001, 1);
         put(&Record::Quote(Quote { head, update_id: id, bid_price, bid_qty, ask_price, ask_qty, symbol }));
     }

@@ -147,11 +147,8 @@ fn survey(args: &Args, root: &Root) -> Result<Quality, Failure> {
     let mut found = look_at_all(&archive, &all, Look { read: !args.quick, durable: &durable }, args.json)?;
     let mut of_venues = Vec::new();
     for venue in &venues {
-        match join_checkpoint(&System, root, venue, &mut found) {
-            Ok(known) => of_venues.extend(known),
-            // It was said above.
-            Err(_) => {}
-        }
+        // What is wrong with it was said above.
+        of_venues.extend(join_checkpoint(&System, root, venue, &mut found).unwrap_or_default());
     }
     Ok(Quality {
         root: name_of(&args.root.canonicalize().unwrap_or_else(|_| args.root.clone())),

@@ -73,11 +73,14 @@ struct Waiting {
     time_ns: u64,
 }
 
+/// Time, flags and what it says, of each frame in order.
+pub(crate) type Frames = Vec<(u64, u16, Body)>;
+
 #[derive(Default)]
 pub(crate) struct Plain<'a> {
     inputs: Vec<Input<'a>>,
     nobody: bool,
-    pub(crate) partitions: BTreeMap<(Day, Kind), Vec<(u64, u16, Body)>>,
+    pub(crate) partitions: BTreeMap<(Day, Kind), Frames>,
     pub(crate) sealed: BTreeSet<(Day, Kind)>,
     pub(crate) counts: BTreeMap<(Day, Kind), Counts>,
     sealed_days: BTreeSet<Day>,

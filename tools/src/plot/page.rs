@@ -237,9 +237,12 @@ impl Page<'_> {
         // Where one pixel holds both, the bid shows around the ask.
         Self::line(canvas, sample, scale, Ink::Bid, 2.4, |bin| bin.bid);
         Self::line(canvas, sample, scale, Ink::Ask, 1.0, |bin| bin.ask);
-        let traded: [(Ink, fn(&Bin) -> Option<Span>); 3] =
-            [(Ink::Faint, |bin| bin.traded), (Ink::Bought, |bin| bin.bought), (Ink::Sold, |bin| bin.sold)];
-        for (ink, of) in traded {
+        for ink in [Ink::Faint, Ink::Bought, Ink::Sold] {
+            let of = |bin: &Bin| match ink {
+                Ink::Bought => bin.bought,
+                Ink::Sold => bin.sold,
+                _ => bin.traded,
+            };
             let mut dots = Vec::new();
             for (index, span) in sample.bins.iter().enumerate().filter_map(|(index, bin)| Some((index, of(bin)?))) {
                 dots.push((Self::column(index), scale.y(span.min)));

@@ -53,12 +53,12 @@ impl Pixels {
     }
 }
 
-fn encoder<'a>(
-    out: &'a mut Vec<u8>,
+fn encoder(
+    out: &mut Vec<u8>,
     width: usize,
     height: usize,
     colour: png::ColorType,
-) -> io::Result<png::Writer<&'a mut Vec<u8>>> {
+) -> io::Result<png::Writer<&mut Vec<u8>>> {
     let side = |len: usize| u32::try_from(len).map_err(io::Error::other);
     let mut encoder = png::Encoder::new(out, side(width)?, side(height)?);
     encoder.set_color(colour);
