@@ -555,3 +555,88 @@ impl Seconds {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn date() -> Date {
+        "2024-08-08".parse().unwrap()
+    }
+
+    #[test]
+    fn a_stretch_lasts_from_the_last_event_to_the_next_snapshot() {
+        let start = date().start_ns();
+        let mut measure = Measure::new(date());
+        // Carried into the day: not valid from its first moment on.
+        measure.broke(None);
+        measure.changed(start + 3 * S);
+        measure.changed(start + 8 * S);
+        measure.broke(Some(start + 8 * S));
+        // A break in a stretch that is not valid is part of it.
+        measure.broke(None);
+        measure.changed(start + 10 * S);
+        // Time that goes back adds nothing twice.
+        measure.changed(start + 9 * S);
+        measure.changed(start + 11 * S);
+        let book = measure.end();
+        assert_eq!((book.valid_ns, book.invalid_ns, book.stretches), (6 * S, 5 * S, 2));
+        let range = |first, last| Range { first: TimeNs(start + first * S), last: TimeNs(start + last * S) };
+        assert_eq!(book.invalid, [range(0, 3), range(8, 10)]);
+    }
+
+    #[test]
+    fn a_day_that_ends_without_a_book_is_not_valid_up_to_its_last_frame() {
+        let start = date().start_ns();
+        let mut measure = Measure::new(date());
+        measure.changed(start + S);
+        measure.broke(Some(start + S));
+        measure.book.time = Some(Range::extended(None, start + 5 * S));
+        let book = measure.end();
+        assert_eq!((book.valid_ns, book.invalid_ns, book.begun), (0, 4 * S, true));
+    }
+
+    #[test]
+    fn stretches_beyond_the_list_are_measured_all_the_same() {
+        let start = date().start_ns();
+        let mut measure = Measure::new(date());
+        for i in 0..3 * STRETCHES_MAX as u64 {
+            measure.changed(start + 2 * i * S);
+            measure.broke(Some(start + 2 * i * S));
+        }
+        let book = measure.end();
+        assert_eq!(
+            (book.stretches, book.invalid_ns),
+            (3 * STRETCHES_MAX as u64 - 1, 2 * S * (3 * STRETCHES_MAX as u64 - 1))
+        );
+        assert_eq!(book.invalid.len(), STRETCHES_MAX);
+    }
+
+    #[test]
+    fn rates_have_every_record_in_few_bins() {
+        let start = date().start_ns();
+        for (times, width) in [
+            (vec![5, 5, 6], 1),
+            (vec![0, 300], 5),
+            (vec![0, 86_399], 900),
+            // What is outside counts to the edge.
+            (vec![3, 90_000], 900),
+        ] {
+            let mut seconds = Seconds::of(date());
+            for second in &times {
+                seconds.add(Stream::Trades, start + second * S);
+            }
+            let rates = seconds.rates().unwrap();
+            let bins = &rates.records[&Stream::Trades];
+            assert_eq!(rates.bin_seconds, width, "{times:?}");
+            assert!(bins.len() <= BINS_MAX && bins.iter().sum::<u64>() == times.len() as u64, "{bins:?}");
+            assert!(rates.from.0 <= start + times[0] * S && bins[0] > 0);
+        }
+        assert_eq!(Seconds::of(date()).rates(), None);
+        let mut seconds = Seconds::of(date());
+        (0..7).for_each(|_| seconds.add(Stream::Book, start));
+        assert_eq!((seconds.peak(Stream::Book), seconds.peak(Stream::Trades)), (7, 0));
+    }
+}
