@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// What becomes of records that arrive more than an hour after their day: reject or late_stream; fixed at first use
     #[arg(long, value_name = "POLICY")]
     late_policy: Option<LatePolicy>,
-    /// Who a symbol is: a symbol table, CSV or Parquet (`chronicle symbols --help`); none: as in the last run, at first the venue's text
+    /// Who a symbol is: a symbol table (`chronicle symbols --help`); without, as in the last run, at first the venue's text
     #[arg(long, value_name = "FILE")]
     symbols: Option<PathBuf>,
     /// What becomes of records that the symbol table knows nobody for: error or unresolved (kept there, as they came)
@@ -74,8 +74,7 @@ pub(crate) struct Args {
     /// Follow for so many seconds only
     #[arg(long, value_name = "SECONDS", requires = "follow")]
     lasts: Option<u64>,
-    /// One JSON object: {partitions: [{venue, symbol, date, stream, events, applied, …, gaps, snapshots, sealed}]}; with
-    /// --follow, before it one a line: {time, status: {venue, frames, frames_per_s, bytes_per_s, lag_ns, …}}
+    /// One JSON object: {partitions: [{venue, symbol, date, stream, applied, …, gaps, sealed}]}; with --follow, {status} lines before it
     #[arg(long)]
     json: bool,
 }
