@@ -181,14 +181,15 @@ impl Follower {
         self.last_event_ns
     }
 
-    pub(crate) fn snapshot(&mut self, snapshot: &BookSnapshot<'_>) {
+    /// A snapshot that stands in the stream is an event; one fetched beside it has the time of the event that it is joined to.
+    pub(crate) fn snapshot(&mut self, snapshot: &BookSnapshot<'_>, time_ns: u64) {
         let venues = snapshot.source == SnapshotSource::Venue;
         // Between two of the venue's, the refinery's say what is known.
         if venues || !self.valid {
             // A snapshot alone always fits itself.
             let _ = self.book.replace(&snapshot.head, snapshot.bids, snapshot.asks);
             self.last_id = snapshot.last_id;
-            self.last_event_ns = snapshot.last_event_ns;
+            self.last_event_ns = if venues { snapshot.head.exchange_ns.min(time_ns) } else { snapshot.last_event_ns };
         }
         self.begun = true;
         self.valid = true;
@@ -392,7 +393,7 @@ fn follow_until<P: Platform>(partition: &mut Partition<P>, until: u64) -> Result
             continue;
         }
         match without_counts(record(&frame, &path)?) {
-            Record::BookSnapshot(snapshot) if frame.time_ns <= until => follower.snapshot(&snapshot),
+            Record::BookSnapshot(snapshot) if frame.time_ns <= until => follower.snapshot(&snapshot, frame.time_ns),
             // The deltas of a snapshot that is too late are so too.
             Record::BookSnapshot(_) => break,
             Record::BookDelta(delta) if frame.time_ns <= until => {
@@ -633,7 +634,7 @@ fn follow<P: Platform, E: From<Error>>(
                     if !follower.valid {
                         writer.up_to(&follower, frame.time_ns.saturating_sub(1))?;
                         writer.next = writer.multiple_from(frame.time_ns);
-                        follower.snapshot(&snapshot);
+                        follower.snapshot(&snapshot, frame.time_ns);
                         (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.book })?;
                     }
                     writer.up_to(&follower, frame.time_ns)?;
@@ -641,7 +642,7 @@ fn follow<P: Platform, E: From<Error>>(
                 Record::BookSnapshot(snapshot) => {
                     writer.up_to(&follower, frame.time_ns)?;
                     writer.next = writer.multiple_from(frame.time_ns.saturating_add(1));
-                    follower.snapshot(&snapshot);
+                    follower.snapshot(&snapshot, frame.time_ns);
                     (writer.each)(Seen::Began { time_ns: frame.time_ns, book: &follower.book })?;
                 }
                 Record::BookDelta(delta) => {

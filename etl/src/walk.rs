@@ -147,7 +147,7 @@ impl<P: Platform> Walk<P> {
         } else {
             match record(&frame, path)? {
                 Record::BookSnapshot(snapshot) | Record::CountedSnapshot(CountedSnapshot { book: snapshot, .. }) => {
-                    follower.snapshot(&snapshot);
+                    follower.snapshot(&snapshot, frame.time_ns);
                     if snapshot.source == SnapshotSource::Venue {
                         *changed_ns = time_ns.max(*changed_ns);
                     }

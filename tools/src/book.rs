@@ -56,8 +56,7 @@ pub(crate) struct Args {
     /// order_id,side,price,size, those at one price by their ids
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// One JSON object: {venue, symbol, valid, last_id, last_event_time, bid_levels, ask_levels, bids, asks, gap}; with
-    /// --orders also {orders: {count, bids: [[order_id, price, size], …], asks}}
+    /// One JSON object: {venue, symbol, valid, last_id, last_event_time, bid_levels, ask_levels, bids, asks, gap, orders}
     #[arg(long)]
     json: bool,
 }
